@@ -1,0 +1,85 @@
+/* The operations the forward pass is made of. engine/forward touches no element of a tensor: it calls
+ * these on tensors that name their buffer, so that other devices fit in beside the CPU backends. */
+#ifndef RV_ENGINE_BACKEND_H
+#define RV_ENGINE_BACKEND_H
+
+#include "engine/context.h"
+
+/* Memory of a backend. */
+typedef struct rv_buffer {
+	void *base; /* host address; NULL for memory the host cannot reach */
+	size_t bytes;
+} rv_buffer;
+
+/* f32 activations, row-major [rows, cols] at an offset of a buffer. */
+typedef struct rv_tensor {
+	rv_buffer *buffer;
+	size_t offset; /* bytes */
+	int64_t rows, cols;
+} rv_tensor;
+
+/* One run of cached tokens of one (layer, kv head): contiguous, paged and tiered caches all give a list
+ * of these in ascending position. */
+typedef struct rv_segment {
+	const void *keys, *values;
+	size_t stride; /* bytes from one token's row to the next, for keys and for values */
+	int64_t n_tokens;
+	rv_kv_type type;
+} rv_segment;
+
+/* What attention needs to know of the cache; kv_cache.c is the first implementation. */
+typedef struct rv_kv_view {
+	/* Segments covering positions [0, n) of a sequence; at most `cap`; returns how many. */
+	int64_t (*segments)(const void *cache, int32_t seq, int64_t layer, int64_t kv_head, int64_t n,
+			    rv_segment *out, int64_t cap);
+	/* Where to store the key and value row of (sequence, position). */
+	void (*slot)(const void *cache, int32_t seq, int64_t layer, int64_t kv_head, int64_t position,
+		     void **key, void **value);
+	const void *cache;
+	int64_t max_segments;
+	rv_kv_type type;
+} rv_kv_view;
+
+/* One product of a matmul call: y = w x (+ bias). All products of a call share x. */
+typedef struct rv_product {
+	const rv_weight *w;
+	const rv_weight *bias; /* NULL: none */
+	rv_tensor y;
+} rv_product;
+
+typedef struct rv_backend rv_backend;
+
+typedef struct rv_backend_ops {
+	const char *name;
+	/* y[i] = row ids[i] of w, decoded */
+	rv_status (*embed)(rv_backend *be, rv_tensor y, const rv_weight *w, const int32_t *ids);
+	/* y = rms_norm(x) w */
+	rv_status (*norm)(rv_backend *be, rv_tensor y, rv_tensor x, const rv_weight *w, float eps);
+	/* x += r; y = rms_norm(x) w */
+	rv_status (*add_norm)(rv_backend *be, rv_tensor y, rv_tensor x, rv_tensor r, const rv_weight *w,
+			      float eps);
+	rv_status (*matmul)(rv_backend *be, const rv_product *products, int n_products, rv_tensor x);
+	/* cos/sin of every row's position: table [rows, n_rot / 2, 2]; freqs: NULL or per-pair divisors */
+	rv_status (*rope_table)(rv_backend *be, rv_tensor table, const rv_row *rows,
+				const rv_hparams *hp, const rv_weight *freqs);
+	/* per-head norms (NULL: none), rotation of q and k, then k and v into the cache */
+	rv_status (*rope_store)(rv_backend *be, rv_tensor q, rv_tensor k, rv_tensor v, rv_tensor table,
+				const rv_weight *q_norm, const rv_weight *k_norm, const rv_hparams *hp,
+				int neox, const rv_row *rows, const rv_kv_view *kv, int64_t layer);
+	/* out[i] = attention of row i over positions [0, position] of its sequence */
+	rv_status (*attention)(rv_backend *be, rv_tensor out, rv_tensor q, const rv_hparams *hp,
+			       const rv_row *rows, const rv_kv_view *kv, int64_t layer);
+	/* y = swiglu(gate, up) */
+	rv_status (*swiglu)(rv_backend *be, rv_tensor y, rv_tensor gate, rv_tensor up);
+	/* y[i] = x[rows[i]] */
+	rv_status (*gather)(rv_backend *be, rv_tensor y, rv_tensor x, const int64_t *rows);
+	/* RV_ERR_NUMERIC naming `what` and the row when x holds a NaN or infinity */
+	rv_status (*check)(rv_backend *be, rv_tensor x, const char *what);
+	void (*destroy)(rv_backend *be);
+} rv_backend_ops;
+
+struct rv_backend {
+	const rv_backend_ops *ops;
+};
+
+#endif

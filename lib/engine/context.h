@@ -1,0 +1,114 @@
+/* A context: what one caller needs to run a model: backend, threads, KV cache, scratch.
+ *
+ * One caller at a time; several contexts, also with different backends and feature levels and on the
+ * same model, live side by side. After creation, evaluating a batch allocates nothing.
+ *
+ * The invariance contract (SPEC 9): with backend `ref` or `simd` and one feature level, the logits of a
+ * token depend on the weights, the KV type, the attention kind and the tokens before it in its sequence,
+ * and on nothing else: not on threads, batch composition, chunking or other sequences.
+ */
+#ifndef RV_ENGINE_CONTEXT_H
+#define RV_ENGINE_CONTEXT_H
+
+#include "base/log.h"
+#include "base/status.h"
+#include "kernels/kernels.h"
+#include "model/model.h"
+
+#include <stdint.h>
+
+typedef enum rv_backend_kind {
+	RV_BACKEND_REF,	 /* plain C, f32 activations */
+	RV_BACKEND_BLAS, /* decoded weights through OpenBLAS SGEMM; not covered by the invariance contract */
+	RV_BACKEND_SIMD, /* own kernels at the context's feature level */
+	RV_BACKEND_COUNT
+} rv_backend_kind;
+const char *rv_backend_name(rv_backend_kind kind);
+
+typedef enum rv_attn_kind {
+	RV_ATTN_FLASH,	 /* 64-key blocks, online softmax, causal skip; O(n) memory */
+	RV_ATTN_STANDARD /* full score matrix of a head, masked softmax; O(n^2) memory */
+} rv_attn_kind;
+
+typedef struct rv_context rv_context;
+
+typedef struct rv_context_options {
+	int64_t n_ctx;	   /* tokens a sequence can hold; 0: min(model's, 4096) */
+	int32_t n_seqs;	   /* sequences that can live at once; default 1 */
+	int32_t n_batch;   /* most rows of one rv_context_eval; default 512; larger batches are cut */
+	rv_backend_kind backend; /* default SIMD */
+	rv_level level;		 /* default: rv_level_best() lowered by RV_CPU; see rv_level_default */
+	rv_kv_type kv_type;	 /* default F16 */
+	rv_attn_kind attention;	 /* default FLASH */
+	int n_threads;		 /* 0: rv_threads_default_count() */
+	int pin;		 /* default 1 */
+	rv_log log;
+} rv_context_options;
+
+rv_context_options rv_context_defaults(void);
+
+/* The level named by the environment variable RV_CPU, else the best. RV_ERR_INVALID for an unknown
+ * name, RV_ERR_UNSUPPORTED for one this machine cannot run. */
+rv_status rv_level_default(rv_level *out);
+
+/* Retains the model. Memory (KV cache, scratch) is computed first and compared with what is available:
+ * RV_ERR_NO_MEMORY says need against have. options: NULL for defaults. */
+rv_status rv_context_create(rv_context **out, rv_model *model, const rv_context_options *options);
+void rv_context_destroy(rv_context *ctx); /* accepts NULL */
+
+rv_model *rv_context_model(const rv_context *ctx);
+const rv_context_options *rv_context_get_options(const rv_context *ctx); /* with defaults resolved */
+const char *rv_context_threads_report(const rv_context *ctx);
+size_t rv_context_kv_bytes(const rv_context *ctx);	/* allocated for the cache */
+size_t rv_context_scratch_bytes(const rv_context *ctx);
+
+/* ---- batches ---- */
+
+typedef enum rv_row_flags {
+	RV_ROW_LOGITS = 1, /* logits of this row are wanted */
+	RV_ROW_HIDDEN = 2  /* final hidden state (after the last norm) of this row is wanted */
+} rv_row_flags;
+
+/* One row a token. Rows of one sequence must be in ascending position order. */
+typedef struct rv_row {
+	int32_t token;	  /* id */
+	int32_t seq;	  /* sequence number, 0..n_seqs-1 */
+	int32_t position; /* must be the sequence's length at that moment */
+	int32_t parent;	  /* -1. Draft trees will name the row before this one; anything else is refused */
+	int32_t adapter;  /* 0: none. Adapter slots come with learning; anything else is refused */
+	int32_t flags;	  /* rv_row_flags */
+} rv_row;
+
+/* Evaluates n rows (any number: cut into n_batch pieces), appending to the sequences' KV. Nothing is
+ * appended when a row is invalid (RV_ERR_INVALID names it) or would exceed n_ctx (RV_ERR_LIMIT). On
+ * RV_ERR_NUMERIC (a non-finite logit; names row and position) or RV_ERR_CANCELLED the sequences are as
+ * before the call. */
+rv_status rv_context_eval(rv_context *ctx, const rv_row *rows, int64_t n);
+
+/* Logits [n_vocab] / hidden state [n_embd] of the i-th row of the last eval, valid until the next; NULL
+ * when the row did not ask for them. Only the rows that asked take memory; at most n_batch of one eval
+ * call may ask (RV_ERR_LIMIT). */
+const float *rv_context_logits(const rv_context *ctx, int64_t row);
+const float *rv_context_hidden(const rv_context *ctx, int64_t row);
+
+/* Polled between layers; NULL clears. */
+void rv_context_set_cancel(rv_context *ctx, int (*cancelled)(void *user), void *user);
+
+/* ---- sequences ---- */
+
+int64_t rv_seq_length(const rv_context *ctx, int32_t seq);
+/* Forgets positions >= length; RV_ERR_INVALID when longer than the sequence. */
+rv_status rv_seq_truncate(rv_context *ctx, int32_t seq, int64_t length);
+
+/* ---- hooks ----
+ * A table handed in at set-up; learn/ will use it to observe and add to the output of a named site
+ * without engine/ knowing about it. All NULL: no cost. */
+typedef struct rv_hooks {
+	/* Called for each hooked layer after attention output projection, before the residual is added:
+	 * x [n_rows, n_embd], may be changed in place. rows are the batch's. */
+	rv_status (*attn_out)(void *user, int64_t layer, const rv_row *rows, int64_t n_rows, float *x);
+	void *user;
+} rv_hooks;
+void rv_context_set_hooks(rv_context *ctx, const rv_hooks *hooks);
+
+#endif
