@@ -24,8 +24,8 @@ typedef struct rv_model rv_model;
 
 typedef struct rv_model_options {
 	rv_log log;
-	int check_values; /* 1 (default): refuse NaN and infinity in scales, norms, biases at load */
-	rv_type isq;	  /* quantize matrices at load to this type; RV_F32 (0, default): as they are */
+	int check_values; /* 1 (default): refuse NaN and infinity in norms, biases and frequencies at load.
+			   * Matrices are not read at load: rv_context_eval checks what comes out of them. */
 } rv_model_options;
 
 rv_model_options rv_model_defaults(void);
