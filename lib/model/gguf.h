@@ -64,6 +64,9 @@ uint32_t rv_gguf_version(const rv_gguf *gguf);
 size_t rv_gguf_file_bytes(const rv_gguf *gguf);
 uint32_t rv_gguf_alignment(const rv_gguf *gguf);
 
+/* RV_ERR_IO when the mapped file was replaced or truncated since it was opened (rv_map_check). */
+rv_status rv_gguf_check(const rv_gguf *gguf);
+
 size_t rv_gguf_n_kv(const rv_gguf *gguf);
 const rv_gguf_kv *rv_gguf_kv_at(const rv_gguf *gguf, size_t i);
 const rv_gguf_kv *rv_gguf_find(const rv_gguf *gguf, const char *key); /* NULL: absent; O(log n) */
