@@ -1,8 +1,12 @@
 # RuvLTRA lab. `make help` lists the targets.
 #
 #   VARIANT=release|debug|asan|ubsan|tsan|coverage   (default release; others build under build/VARIANT)
-#   CC=gcc|clang   V=1 shows commands   WERROR=1 turns warnings into errors
+#   CC=gcc|clang   CFLAGS= CPPFLAGS= LDFLAGS=   V=1 shows commands   WERROR=1 turns warnings into errors
+#
+# A changed flag rebuilds what it affects. Missing Debian packages are installed by scripts/setup.sh
+# before the first compile.
 
+VERSION := 0.1.0
 VARIANT ?= release
 ifeq ($(VARIANT),release)
 B ?= build
@@ -12,8 +16,14 @@ endif
 ifeq ($(origin CC),default)
 CC := gcc
 endif
+PREFIX ?= /usr/local
 Q := $(if $(V),,@)
-ARCH := $(shell $(CC) -dumpmachine | cut -d- -f1)
+say = $(if $(V),,@echo "  $(1)")
+ARCH := $(shell { $(CC) -dumpmachine || uname -m; } 2>/dev/null | cut -d- -f1)
+# All processors unless -j says otherwise.
+ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
 
 OPT_release := -O2 -DNDEBUG
 OPT_debug := -O0
@@ -32,13 +42,20 @@ CFLAGS_ALL = -std=gnu11 -g $(OPT) -fPIC -fvisibility=default -ffp-contract=off -
 	$(if $(WERROR),-Werror) $(CFLAGS)
 PKGS := jansson hwloc libutf8proc libsodium zlib sqlite3
 LAB_PKGS := hdf5 gsl libseccomp
-# Recursive on purpose: asked only when a recipe runs, after the packages are there.
-CPPFLAGS_ALL = -I. -Ilib -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) $(LAB_PKGS)) $(CPPFLAGS)
-LIBS = $(shell pkg-config --libs $(PKGS)) -lopenblas -lm -lpthread
-LAB_LIBS = $(shell pkg-config --libs $(LAB_PKGS)) $(if $(wildcard /usr/lib/*/hdf5/serial),-lhdf5_hl)
+# pkg-config is asked once, by the first recipe that needs an answer: the packages are there by then.
+pkg = $(shell pkg-config $(1))
+PKG_CFLAGS = $(eval PKG_CFLAGS := $$(call pkg,--cflags $(PKGS) $(LAB_PKGS)))$(PKG_CFLAGS)
+PKG_LIBS = $(eval PKG_LIBS := $$(call pkg,--libs $(PKGS)))$(PKG_LIBS)
+# GSL's own CBLAS is left out: OpenBLAS provides the same symbols, many times faster.
+PKG_LAB_LIBS = $(eval PKG_LAB_LIBS := $$(filter-out -lgslcblas,$$(call pkg,--libs $(LAB_PKGS))))$(PKG_LAB_LIBS)
+CPPFLAGS_ALL = -I. -Ilib -D_GNU_SOURCE $(PKG_CFLAGS) $(CPPFLAGS)
+LIBS = $(PKG_LIBS) -lopenblas -lm -lpthread
+LAB_LIBS = $(PKG_LAB_LIBS) $(if $(wildcard /usr/lib/*/hdf5/serial),-lhdf5_hl)
 
 # ---- sources: a folder is a room; lower rooms come later in link order ----
 ROOMS := cli lab eval learn memory engine model base
+CORE_ROOMS := learn memory engine model base
+LAB_ROOMS := lab eval
 KERNEL_SRCS := $(wildcard kernels/*.c kernels/ref/*.c)
 ifneq ($(filter x86_64,$(ARCH)),)
 KERNEL_SRCS += $(wildcard kernels/x86/*.c)
@@ -52,6 +69,8 @@ room_srcs = $(filter-out lib/cli/main.c,$(wildcard lib/$(1)/*.c))
 room_lib = $(B)/lib/$(1).a
 KERNEL_LIB := $(B)/lib/kernels.a
 ALL_ROOM_LIBS := $(foreach r,$(ROOMS),$(call room_lib,$(r)))
+CORE_OBJS := $(foreach r,$(CORE_ROOMS),$(call obj,$(call room_srcs,$(r)))) $(call obj,$(KERNEL_SRCS))
+LAB_OBJS := $(foreach r,$(LAB_ROOMS),$(call obj,$(call room_srcs,$(r))))
 
 # Each feature level has its own files and its own flags.
 LEVEL_FLAGS = $(if $(filter %_avx2.c,$(1)),-mavx2 -mfma -mf16c -mbmi2) \
@@ -62,34 +81,78 @@ LEVEL_FLAGS = $(if $(filter %_avx2.c,$(1)),-mavx2 -mfma -mf16c -mbmi2) \
 	$(if $(filter kernels/ref/%,$(1)),-fno-tree-vectorize)
 
 .PHONY: all
-all: $(B)/bin/ruvltra experiments-build ## build everything
+all: $(B)/bin/ruvltra libs experiments-build ## build everything
+
+.PHONY: FORCE
+FORCE:
+
+# ---- what a build depends on besides sources ----
+
+.PHONY: packages
+packages:
+	@scripts/setup.sh --check $(if $(filter test asan ubsan tsan coverage fuzz,$(MAKECMDGOALS)),test,build)
+
+# Rewritten only when a flag, the compiler or a library's flags change.
+$(B)/gen/flags: FORCE | packages
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS) $(LIBS) $(LAB_LIBS)' >$@.tmp
+	@if cmp -s $@.tmp $@; then rm -f $@.tmp; else mv -f $@.tmp $@; fi
+
+$(B)/gen/rv_build_gen.h: FORCE | packages
+	@scripts/build-info.sh $@ '$(CC)' '$(filter-out -W%,$(CFLAGS_ALL)) $(CPPFLAGS)' '$(VERSION)'
+$(B)/obj/lib/base/build_info.o: $(B)/gen/rv_build_gen.h
+$(B)/obj/lib/base/build_info.o: EXTRA_CPPFLAGS = -I$(B)/gen
+
+$(B)/obj/%.o: %.c $(B)/gen/flags
+	@mkdir -p $(@D)
+	$(call say,CC      $<)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(EXTRA_CPPFLAGS) $(CFLAGS_ALL) $(call LEVEL_FLAGS,$<) -MMD -MP -c $< -o $@
+
+# ---- libraries ----
+# An archive depends on the list of its members too, so that a removed source leaves it.
+define ARCHIVE_RULE
+$(1).list: FORCE
+	@mkdir -p $$(@D)
+	@echo '$(2)' | cmp -s - $$@ || echo '$(2)' >$$@
+$(1): $(2) $(1).list
+	@mkdir -p $$(@D)
+	$(Q)rm -f $$@ && ar rcs $$@ $$(filter %.o,$$^)
+endef
+$(foreach r,$(ROOMS),$(eval $(call ARCHIVE_RULE,$(call room_lib,$(r)),$(call obj,$(call room_srcs,$(r))))))
+$(eval $(call ARCHIVE_RULE,$(KERNEL_LIB),$(call obj,$(KERNEL_SRCS))))
+$(eval $(call ARCHIVE_RULE,$(B)/lib/libruvltra.a,$(CORE_OBJS)))
+$(eval $(call ARCHIVE_RULE,$(B)/lib/libruvlab.a,$(LAB_OBJS)))
+
+# libruvltra is for embedding: no GSL, no HDF5 (checked by tests/scripts/libraries.sh).
+LIB_VERSION := $(firstword $(subst ., ,$(VERSION)))
+SHARED = $(CC) -shared $(OPT) $(LDFLAGS) -Wl,-soname,$(notdir $@).$(LIB_VERSION) \
+	-Wl,--version-script=scripts/libruvltra.map $(if $(findstring sanitize,$(OPT)),,-Wl,--no-undefined)
+$(B)/lib/libruvltra.so: $(CORE_OBJS) $(B)/lib/libruvltra.a.list scripts/libruvltra.map
+	$(call say,LD      $@)
+	$(Q)$(SHARED) -o $@ $(CORE_OBJS) -Wl,--as-needed $(LIBS)
+	@ln -sf $(@F) $@.$(LIB_VERSION)
+$(B)/lib/libruvlab.so: $(LAB_OBJS) $(B)/lib/libruvlab.a.list $(B)/lib/libruvltra.so
+	$(call say,LD      $@)
+	$(Q)$(SHARED) -o $@ $(LAB_OBJS) -L$(B)/lib -lruvltra -Wl,--as-needed $(LAB_LIBS) $(LIBS)
+	@ln -sf $(@F) $@.$(LIB_VERSION)
+
+.PHONY: libs
+libs: $(foreach l,libruvltra libruvlab,$(B)/lib/$(l).a $(B)/lib/$(l).so) ## the libraries, static and shared
+
+# ---- programs ----
+PROGRAM_LIBS = $(ALL_ROOM_LIBS) $(KERNEL_LIB)
+$(B)/bin/ruvltra: $(call obj,lib/cli/main.c) $(PROGRAM_LIBS)
+	@mkdir -p $(@D)
+	$(call say,LD      $@)
+	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LAB_LIBS) $(LIBS)
 
 .PHONY: experiments-build
 EXPERIMENTS := $(patsubst experiments/%.c,%,$(wildcard experiments/exp_*.c))
-experiments-build: $(EXPERIMENTS:%=$(B)/bin/%)
-
-$(B)/obj/%.o: %.c
+experiments-build: $(EXPERIMENTS:%=$(B)/bin/%) ## the experiment programs
+$(B)/bin/exp_%: $(B)/obj/experiments/exp_%.o $(PROGRAM_LIBS)
 	@mkdir -p $(@D)
-	$(if $(V),,@echo "  CC      $<")
-	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call LEVEL_FLAGS,$<) -MMD -MP -c $< -o $@
-
-define ROOM_RULE
-$(call room_lib,$(1)): $(call obj,$(call room_srcs,$(1)))
-	@mkdir -p $$(@D)
-	$(Q)rm -f $$@ && ar rcs $$@ $$^
-endef
-$(foreach r,$(ROOMS),$(eval $(call ROOM_RULE,$(r))))
-$(KERNEL_LIB): $(call obj,$(KERNEL_SRCS))
-	@mkdir -p $(@D)
-	$(Q)rm -f $@ && ar rcs $@ $^
-
-$(B)/bin/ruvltra: $(call obj,lib/cli/main.c) $(ALL_ROOM_LIBS) $(KERNEL_LIB)
-	@mkdir -p $(@D)
-	$(if $(V),,@echo "  LD      $@")
-	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $(call obj,lib/cli/main.c) $(ALL_ROOM_LIBS) $(KERNEL_LIB) $(LAB_LIBS) $(LIBS)
-$(B)/bin/exp_%: $(B)/obj/experiments/exp_%.o $(ALL_ROOM_LIBS) $(KERNEL_LIB)
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $< $(ALL_ROOM_LIBS) $(KERNEL_LIB) $(LAB_LIBS) $(LIBS)
+	$(call say,LD      $@)
+	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LAB_LIBS) $(LIBS)
 
 # ---- tests: tests/<room>/test_*.c links its room and the rooms below, nothing above ----
 below_kernels :=
@@ -102,17 +165,60 @@ below_eval := eval learn memory engine model base
 below_lab := lab eval learn memory engine model base
 below_cli := $(ROOMS)
 TEST_SRCS := $(wildcard tests/*/test_*.c)
+TEST_SCRIPTS := $(wildcard tests/*/*.sh)
 TESTS := $(TEST_SRCS:%.c=$(B)/%)
 
 define TEST_RULE
 $(B)/tests/$(1)/%: $(B)/obj/tests/$(1)/%.o $(foreach r,$(below_$(1)),$(call room_lib,$(r))) $(KERNEL_LIB)
 	@mkdir -p $$(@D)
-	$(Q)$(CC) $(OPT) $(LDFLAGS) $$(TEST_LDFLAGS_$$*) -o $$@ $$(filter %.o,$$^) $$(filter %.a,$$^) -lcmocka $(if $(filter kernels,$(1)),-lm,$(if $(filter lab eval cli,$(1)),$$(LAB_LIBS)) $$(LIBS))
+	$(Q)$(CC) $(OPT) $(LDFLAGS) $$(TEST_LDFLAGS_$$*) -o $$@ $$(filter %.o,$$^) $$(filter %.a,$$^) -lcmocka $(if $(filter kernels,$(1)),-lm,$(if $(filter lab eval cli,$(1)),$$(LAB_LIBS)) $$(LIBS)) $$(TEST_LIBS_$$*)
 endef
 $(foreach r,kernels $(ROOMS),$(eval $(call TEST_RULE,$(r))))
 .PRECIOUS: $(B)/obj/%.o
 
-.PHONY: tests-build
+# T=text keeps the tests whose path holds it.
+TESTS_ASKED := $(if $(T),$(foreach t,$(TESTS) $(TEST_SCRIPTS),$(if $(findstring $(T),$(t)),$(t))),$(TESTS) $(TEST_SCRIPTS))
+TESTS_BUILT := $(filter $(TESTS),$(TESTS_ASKED))
+.PHONY: tests-build test
 tests-build: $(TESTS)
+test: $(TESTS_BUILT) $(if $(filter %.sh,$(TESTS_ASKED)),all) ## run all tests, or those whose path holds T=text
+	@RV_BUILD=$(B) RV_VARIANT=$(VARIANT) CC='$(CC)' scripts/run-tests.py $(TEST_FLAGS) $(TESTS_ASKED)
+
+# The same tests under a sanitizer, in a build folder of its own.
+VARIANT_B = $(if $(filter command,$(origin B)),$(B),build)/$@
+.PHONY: asan ubsan tsan
+asan ubsan tsan: ## all tests with AddressSanitizer + UBSan (asan), UBSan, or ThreadSanitizer
+	@$(MAKE) --no-print-directory VARIANT=$@ B=$(VARIANT_B) test
+
+.PHONY: coverage
+coverage: ## line coverage of lib/ and kernels/ under the tests, a table a room
+	@rm -rf $(VARIANT_B)
+	@-$(MAKE) --no-print-directory VARIANT=coverage B=$(VARIANT_B) test
+	@scripts/coverage.py $(VARIANT_B)
+
+.PHONY: check-layers
+check-layers: $(ALL_ROOM_LIBS) $(KERNEL_LIB) ## no file uses anything of a room above it
+	@scripts/check-layers.sh . $(B)
+
+.PHONY: format format-check
+FORMATTED = $(shell git ls-files '*.c' '*.h')
+format-check: ## is all C code as .clang-format wants it?
+	@clang-format --dry-run -Werror $(FORMATTED)
+
+# ---- installation ----
+.PHONY: install
+CORE_HEADERS := $(wildcard kernels/*.h kernels/*.def $(CORE_ROOMS:%=lib/%/*.h))
+install: $(B)/bin/ruvltra libs ## install command, libruvltra, headers to PREFIX (/usr/local) under DESTDIR
+	@scripts/install.sh '$(DESTDIR)' '$(PREFIX)' '$(B)' '$(VERSION)' $(CORE_HEADERS)
+
+.PHONY: clean
+clean: ## remove build/
+	rm -rf $(B)
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^#   //p;/^VERSION/q' Makefile
+	@echo
+	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 22
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
