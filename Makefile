@@ -56,7 +56,7 @@ LAB_LIBS = $(PKG_LAB_LIBS) $(if $(wildcard /usr/lib/*/hdf5/serial),-lhdf5_hl)
 ROOMS := cli lab eval learn memory engine model base
 CORE_ROOMS := learn memory engine model base
 LAB_ROOMS := lab eval
-KERNEL_SRCS := $(wildcard kernels/*.c kernels/ref/*.c)
+KERNEL_SRCS := $(wildcard kernels/*.c kernels/ref/*.c kernels/quant/*.c)
 ifneq ($(filter x86_64,$(ARCH)),)
 KERNEL_SRCS += $(wildcard kernels/x86/*.c)
 endif
@@ -171,7 +171,7 @@ TESTS := $(TEST_SRCS:%.c=$(B)/%)
 define TEST_RULE
 $(B)/tests/$(1)/%: $(B)/obj/tests/$(1)/%.o $(foreach r,$(below_$(1)),$(call room_lib,$(r))) $(KERNEL_LIB)
 	@mkdir -p $$(@D)
-	$(Q)$(CC) $(OPT) $(LDFLAGS) $$(TEST_LDFLAGS_$$*) -o $$@ $$(filter %.o,$$^) $$(filter %.a,$$^) -lcmocka $(if $(filter kernels,$(1)),-lm,$(if $(filter lab eval cli,$(1)),$$(LAB_LIBS)) $$(LIBS)) $$(TEST_LIBS_$$*)
+	$(Q)$(CC) $(OPT) $(LDFLAGS) $$(TEST_LDFLAGS_$$*) -o $$@ $$(filter %.o,$$^) $$(filter %.a,$$^) $(if $(filter kernels,$(1)),-lm,-lcmocka $(if $(filter lab eval cli,$(1)),$$(LAB_LIBS)) $$(LIBS)) $$(TEST_LIBS_$$*)
 endef
 $(foreach r,kernels $(ROOMS),$(eval $(call TEST_RULE,$(r))))
 .PRECIOUS: $(B)/obj/%.o
@@ -220,5 +220,8 @@ help: ## this list
 	@sed -n 's/^#   //p;/^VERSION/q' Makefile
 	@echo
 	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 22
+
+# Which tables exist decides which levels are in the build.
+$(B)/obj/kernels/registry.o: $(wildcard kernels/x86/table_*.c kernels/arm/table_*.c)
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
