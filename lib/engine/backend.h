@@ -31,10 +31,10 @@ typedef struct rv_segment {
 typedef struct rv_kv_view {
 	/* Segments covering positions [0, n) of a sequence; at most `cap`; returns how many. */
 	int64_t (*segments)(const void *cache, int32_t seq, int64_t layer, int64_t kv_head, int64_t n,
-			    rv_segment *out, int64_t cap);
+	                    rv_segment *out, int64_t cap);
 	/* Where to store the key and value row of (sequence, position). */
 	void (*slot)(const void *cache, int32_t seq, int64_t layer, int64_t kv_head, int64_t position,
-		     void **key, void **value);
+	             void **key, void **value);
 	const void *cache;
 	int64_t max_segments;
 	rv_kv_type type;
@@ -57,18 +57,19 @@ typedef struct rv_backend_ops {
 	rv_status (*norm)(rv_backend *be, rv_tensor y, rv_tensor x, const rv_weight *w, float eps);
 	/* x += r; y = rms_norm(x) w */
 	rv_status (*add_norm)(rv_backend *be, rv_tensor y, rv_tensor x, rv_tensor r, const rv_weight *w,
-			      float eps);
+	                      float eps);
 	rv_status (*matmul)(rv_backend *be, const rv_product *products, int n_products, rv_tensor x);
-	/* cos/sin of every row's position: table [rows, n_rot / 2, 2]; freqs: NULL or per-pair divisors */
+	/* cos/sin of every row's position: table [rows, n_rot / 2, 2]; freqs: NULL or per-pair divisors
+	 */
 	rv_status (*rope_table)(rv_backend *be, rv_tensor table, const rv_row *rows,
-				const rv_hparams *hp, const rv_weight *freqs);
+	                        const rv_hparams *hp, const rv_weight *freqs);
 	/* per-head norms (NULL: none), rotation of q and k, then k and v into the cache */
 	rv_status (*rope_store)(rv_backend *be, rv_tensor q, rv_tensor k, rv_tensor v, rv_tensor table,
-				const rv_weight *q_norm, const rv_weight *k_norm, const rv_hparams *hp,
-				int neox, const rv_row *rows, const rv_kv_view *kv, int64_t layer);
+	                        const rv_weight *q_norm, const rv_weight *k_norm, const rv_hparams *hp,
+	                        int neox, const rv_row *rows, const rv_kv_view *kv, int64_t layer);
 	/* out[i] = attention of row i over positions [0, position] of its sequence */
 	rv_status (*attention)(rv_backend *be, rv_tensor out, rv_tensor q, const rv_hparams *hp,
-			       const rv_row *rows, const rv_kv_view *kv, int64_t layer);
+	                       const rv_row *rows, const rv_kv_view *kv, int64_t layer);
 	/* y = swiglu(gate, up) */
 	rv_status (*swiglu)(rv_backend *be, rv_tensor y, rv_tensor gate, rv_tensor up);
 	/* y[i] = x[rows[i]] */

@@ -4,8 +4,8 @@
  * same model, live side by side. After creation, evaluating a batch allocates nothing.
  *
  * The invariance contract (SPEC 9): with backend `ref` or `simd` and one feature level, the logits of a
- * token depend on the weights, the KV type, the attention kind and the tokens before it in its sequence,
- * and on nothing else: not on threads, batch composition, chunking or other sequences.
+ * token depend on the weights, the KV type, the attention kind and the tokens before it in its
+ * sequence, and on nothing else: not on threads, batch composition, chunking or other sequences.
  */
 #ifndef RV_ENGINE_CONTEXT_H
 #define RV_ENGINE_CONTEXT_H
@@ -18,30 +18,31 @@
 #include <stdint.h>
 
 typedef enum rv_backend_kind {
-	RV_BACKEND_REF,	 /* plain C, f32 activations */
-	RV_BACKEND_BLAS, /* decoded weights through OpenBLAS SGEMM; not covered by the invariance contract */
+	RV_BACKEND_REF,  /* plain C, f32 activations */
+	RV_BACKEND_BLAS, /* decoded weights through OpenBLAS SGEMM; not covered by the invariance
+	                    contract */
 	RV_BACKEND_SIMD, /* own kernels at the context's feature level */
 	RV_BACKEND_COUNT
 } rv_backend_kind;
 const char *rv_backend_name(rv_backend_kind kind);
 
 typedef enum rv_attn_kind {
-	RV_ATTN_FLASH,	 /* 64-key blocks, online softmax, causal skip; O(n) memory */
+	RV_ATTN_FLASH,   /* 64-key blocks, online softmax, causal skip; O(n) memory */
 	RV_ATTN_STANDARD /* full score matrix of a head, masked softmax; O(n^2) memory */
 } rv_attn_kind;
 
 typedef struct rv_context rv_context;
 
 typedef struct rv_context_options {
-	int64_t n_ctx;	   /* tokens a sequence can hold; 0: min(model's, 4096) */
-	int32_t n_seqs;	   /* sequences that can live at once; default 1 */
-	int32_t n_batch;   /* most rows of one rv_context_eval; default 512; larger batches are cut */
+	int64_t n_ctx;   /* tokens a sequence can hold; 0: min(model's, 4096) */
+	int32_t n_seqs;  /* sequences that can live at once; default 1 */
+	int32_t n_batch; /* most rows of one rv_context_eval; default 512; larger batches are cut */
 	rv_backend_kind backend; /* default SIMD */
-	rv_level level;		 /* default: rv_level_best() lowered by RV_CPU; see rv_level_default */
-	rv_kv_type kv_type;	 /* default F16 */
-	rv_attn_kind attention;	 /* default FLASH */
-	int n_threads;		 /* 0: rv_threads_default_count() */
-	int pin;		 /* default 1 */
+	rv_level level;          /* default: rv_level_best() lowered by RV_CPU; see rv_level_default */
+	rv_kv_type kv_type;      /* default F16 */
+	rv_attn_kind attention;  /* default FLASH */
+	int n_threads;           /* 0: rv_threads_default_count() */
+	int pin;                 /* default 1 */
 	rv_log log;
 } rv_context_options;
 
@@ -59,7 +60,7 @@ void rv_context_destroy(rv_context *ctx); /* accepts NULL */
 rv_model *rv_context_model(const rv_context *ctx);
 const rv_context_options *rv_context_get_options(const rv_context *ctx); /* with defaults resolved */
 const char *rv_context_threads_report(const rv_context *ctx);
-size_t rv_context_kv_bytes(const rv_context *ctx);	/* allocated for the cache */
+size_t rv_context_kv_bytes(const rv_context *ctx); /* allocated for the cache */
 size_t rv_context_scratch_bytes(const rv_context *ctx);
 
 /* ---- batches ---- */
@@ -71,12 +72,13 @@ typedef enum rv_row_flags {
 
 /* One row a token. Rows of one sequence must be in ascending position order. */
 typedef struct rv_row {
-	int32_t token;	  /* id */
-	int32_t seq;	  /* sequence number, 0..n_seqs-1 */
+	int32_t token;    /* id */
+	int32_t seq;      /* sequence number, 0..n_seqs-1 */
 	int32_t position; /* must be the sequence's length at that moment */
-	int32_t parent;	  /* -1. Draft trees will name the row before this one; anything else is refused */
+	int32_t parent;   /* -1. Draft trees will name the row before this one; anything else is refused
+	                   */
 	int32_t adapter;  /* 0: none. Adapter slots come with learning; anything else is refused */
-	int32_t flags;	  /* rv_row_flags */
+	int32_t flags;    /* rv_row_flags */
 } rv_row;
 
 /* Evaluates n rows (any number: cut into n_batch pieces), appending to the sequences' KV. Nothing is

@@ -9,11 +9,11 @@
 
 typedef struct rv_sampler_options {
 	double temperature;    /* 0: greedy; ties go to the lowest id. [0, 1e3] */
-	int64_t top_k;	       /* 0: off; larger than the vocabulary: all */
-	double top_p;	       /* (0, 1]; 1: off. At least one token always stays */
-	double min_p;	       /* [0, 1]; 0: off. Relative to the most probable token */
+	int64_t top_k;         /* 0: off; larger than the vocabulary: all */
+	double top_p;          /* (0, 1]; 1: off. At least one token always stays */
+	double min_p;          /* [0, 1]; 0: off. Relative to the most probable token */
 	double repeat_penalty; /* 1: off; > 0. Divides positive and multiplies negative logits of the
-				* last `repeat_last` tokens */
+	                        * last `repeat_last` tokens */
 	int64_t repeat_last;   /* default 64 */
 	uint64_t seed;
 } rv_sampler_options;
@@ -28,8 +28,9 @@ rv_status rv_sampler_create(rv_sampler **out, const rv_sampler_options *options,
 void rv_sampler_destroy(rv_sampler *s); /* accepts NULL */
 
 /* Order of steps: penalty, top-k, top-p, min-p (both on the probabilities at temperature 1 of the
- * remaining tokens), temperature, draw. logits: [n_vocab], unchanged. *logprob (may be NULL): log-probability of
- * the chosen token under the unmodified logits. NaN or no finite logit: RV_ERR_NUMERIC; +inf wins. */
+ * remaining tokens), temperature, draw. logits: [n_vocab], unchanged. *logprob (may be NULL):
+ * log-probability of the chosen token under the unmodified logits. NaN or no finite logit:
+ * RV_ERR_NUMERIC; +inf wins. */
 rv_status rv_sampler_next(rv_sampler *s, const float *logits, int32_t *id, double *logprob);
 /* Tells the sampler about a token of the context (prompt or chosen), for the repetition penalty. */
 void rv_sampler_accept(rv_sampler *s, int32_t id);

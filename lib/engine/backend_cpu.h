@@ -1,0 +1,53 @@
+/* The CPU backends: one set of operations, three ways of doing a matrix product. */
+#ifndef RV_ENGINE_BACKEND_CPU_H
+#define RV_ENGINE_BACKEND_CPU_H
+
+#include "base/threads.h"
+#include "engine/backend.h"
+
+/* Sizes everything the operations need, so that none of them allocates. */
+typedef struct rv_cpu_options {
+	rv_backend_kind kind;
+	rv_level level;
+	rv_attn_kind attention;
+	int n_threads, pin;
+	int64_t n_batch; /* most rows of a tensor */
+	int64_t n_ctx;
+	int64_t max_k; /* longest row of a weight */
+	int64_t head_dim, n_heads, n_kv_heads;
+	int64_t max_segments; /* of the KV view */
+} rv_cpu_options;
+
+/* Bytes of scratch rv_cpu_backend_create would reserve. */
+size_t rv_cpu_scratch_bytes(const rv_cpu_options *options, int n_threads);
+rv_status rv_cpu_backend_create(rv_backend **out, const rv_cpu_options *options);
+const char *rv_cpu_threads_report(const rv_backend *be);
+
+/* ---- shared by the files of the backend ---- */
+
+typedef struct rv_cpu {
+	rv_backend base;
+	rv_cpu_options options;
+	const rv_kernels *k;
+	rv_threads *threads;
+	char *scratch; /* n_threads slices for attention and BLAS, then the rounded activations */
+	size_t scratch_bytes, thread_bytes;
+	char *act[RV_ACT_COUNT]; /* [n_batch] activation rows; NULL for F32 */
+} rv_cpu;
+
+static inline float *rv_tensor_f32(rv_tensor t) {
+	return (float *)((char *)t.buffer->base + t.offset);
+}
+static inline float *rv_tensor_row(rv_tensor t, int64_t row) {
+	return rv_tensor_f32(t) + row * t.cols;
+}
+
+/* Per-thread scratch of each part, in bytes. */
+size_t rv_cpu_attention_scratch(const rv_cpu_options *options);
+size_t rv_cpu_matmul_scratch(const rv_cpu_options *options);
+
+rv_status rv_cpu_matmul(rv_backend *be, const rv_product *products, int n_products, rv_tensor x);
+rv_status rv_cpu_attention(rv_backend *be, rv_tensor out, rv_tensor q, const rv_hparams *hp,
+                           const rv_row *rows, const rv_kv_view *kv, int64_t layer);
+
+#endif

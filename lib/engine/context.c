@@ -1,0 +1,291 @@
+#include "base/mem.h"
+#include "base/sysinfo.h"
+#include "base/threads.h"
+#include "base/vm.h"
+#include "engine/backend_cpu.h"
+#include "engine/context_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+rv_context_options rv_context_defaults(void) {
+	return (rv_context_options){.n_seqs = 1,
+	                            .n_batch = 512,
+	                            .backend = RV_BACKEND_SIMD,
+	                            .level = RV_LEVEL_COUNT, /* resolved by rv_level_default */
+	                            .kv_type = RV_KV_F16,
+	                            .attention = RV_ATTN_FLASH,
+	                            .pin = 1};
+}
+
+rv_status rv_level_default(rv_level *out) {
+	const char *name = getenv("RV_CPU");
+	rv_level level = name && *name ? rv_level_by_name(name) : rv_level_best();
+	if (level == RV_LEVEL_COUNT)
+		return rv_fail(
+		        RV_ERR_INVALID,
+		        "RV_CPU=%s: unknown level (ref, avx2, avx512, vnni, neon, dotprod, i8mm)",
+		        name);
+	if (!rv_level_available(level))
+		return rv_fail(RV_ERR_UNSUPPORTED, "RV_CPU=%s: this CPU or this build cannot run it",
+		               name);
+	*out = level;
+	return RV_OK;
+}
+
+/* ---- creation ---- */
+
+static rv_status resolve(rv_context_options *o, const rv_model *model) {
+	const rv_hparams *hp = rv_model_hparams(model);
+	if (o->n_ctx == 0)
+		o->n_ctx = hp->n_ctx_train < 4096 ? hp->n_ctx_train : 4096;
+	if (o->n_ctx < 1 || o->n_ctx > INT32_MAX)
+		return rv_fail(RV_ERR_INVALID, "context length %lld is not in [1, %d]",
+		               (long long)o->n_ctx, INT32_MAX);
+	if (o->n_seqs < 1 || o->n_seqs > 1 << 20)
+		return rv_fail(RV_ERR_INVALID, "number of sequences %d is not in [1, %d]", o->n_seqs,
+		               1 << 20);
+	if (o->n_batch < 1 || o->n_batch > 1 << 16)
+		return rv_fail(RV_ERR_INVALID, "batch size %d is not in [1, %d]", o->n_batch, 1 << 16);
+	if ((unsigned)o->backend >= RV_BACKEND_COUNT || (unsigned)o->kv_type >= RV_KV_COUNT)
+		return rv_fail(RV_ERR_INVALID, "unknown backend or KV type");
+	if (o->n_threads < 0 || o->n_threads > RV_MAX_THREADS)
+		return rv_fail(RV_ERR_INVALID, "%d threads: not in [0, %d]", o->n_threads,
+		               RV_MAX_THREADS);
+	if (o->n_threads == 0)
+		o->n_threads = rv_threads_default_count();
+	if (o->level == RV_LEVEL_COUNT)
+		RV_TRY(rv_level_default(&o->level));
+	if (!rv_level_available(o->level))
+		return rv_fail(RV_ERR_UNSUPPORTED,
+		               "feature level %s: this CPU or this build cannot run it",
+		               rv_level_name(o->level));
+	return RV_OK;
+}
+
+static rv_cpu_options cpu_options(const rv_context_options *o, const rv_model *model) {
+	const rv_hparams *hp = rv_model_hparams(model);
+	int64_t k = hp->n_embd > hp->n_ff ? hp->n_embd : hp->n_ff;
+	if (k < hp->n_heads * hp->head_dim)
+		k = hp->n_heads * hp->head_dim;
+	return (rv_cpu_options){.kind = o->backend,
+	                        .level = o->level,
+	                        .attention = o->attention,
+	                        .n_threads = o->n_threads,
+	                        .pin = o->pin,
+	                        .n_batch = o->n_batch,
+	                        .n_ctx = o->n_ctx,
+	                        .max_k = k,
+	                        .head_dim = hp->head_dim,
+	                        .n_heads = hp->n_heads,
+	                        .n_kv_heads = hp->n_kv_heads,
+	                        .max_segments = 1};
+}
+
+static size_t activation_bytes(const rv_hparams *hp, int64_t n_batch) {
+	size_t total = 0;
+#define ADD(name, cols)                                                                                \
+	total += (((size_t)n_batch * (size_t)(cols) * sizeof(float)) + 63) & ~(size_t)63;
+	RV_ACTIVATIONS(ADD)
+#undef ADD
+	return total;
+}
+
+static void lay_out_activations(rv_context *ctx, const rv_hparams *hp) {
+	size_t at = 0;
+	int64_t n = ctx->options.n_batch;
+#define PLACE(name, columns)                                                                           \
+	ctx->name = (rv_tensor){&ctx->buffer, at, n, columns};                                         \
+	at += (((size_t)n * (size_t)(columns) * sizeof(float)) + 63) & ~(size_t)63;
+	RV_ACTIVATIONS(PLACE)
+#undef PLACE
+}
+
+/* The cache and what one token touches of the scratch must fit; the rest of the scratch is reserved
+ * address space that only large batches use. */
+static rv_status check_memory(const rv_context_options *o, const rv_model *model) {
+	size_t kv;
+	RV_TRY(rv_kv_cache_bytes(rv_model_hparams(model), o->kv_type, o->n_ctx, o->n_seqs, &kv));
+	rv_sysinfo info;
+	rv_sysinfo_get(&info);
+	if (info.mem_available_bytes && kv > info.mem_available_bytes)
+		return rv_fail(
+		        RV_ERR_NO_MEMORY,
+		        "KV cache of %lld tokens x %d sequences: needs %zu MiB, %zu MiB are available",
+		        (long long)o->n_ctx, o->n_seqs, kv >> 20, info.mem_available_bytes >> 20);
+	return RV_OK;
+}
+
+static rv_status create_into(rv_context *ctx, const rv_context_options *options) {
+	rv_context_options *o = &ctx->options;
+	const rv_hparams *hp = rv_model_hparams(ctx->model);
+	*o = *options;
+	RV_TRY(resolve(o, ctx->model));
+	RV_TRY(check_memory(o, ctx->model));
+	RV_TRY(rv_kv_cache_init(&ctx->kv, hp, o->kv_type, o->n_ctx, o->n_seqs));
+	ctx->kv_view = rv_kv_cache_view(&ctx->kv);
+	rv_cpu_options cpu = cpu_options(o, ctx->model);
+	RV_TRY(rv_cpu_backend_create(&ctx->backend, &cpu));
+	ctx->buffer.bytes = activation_bytes(hp, o->n_batch);
+	RV_TRY(rv_vm_alloc(&ctx->buffer.base, ctx->buffer.bytes, "activations"));
+	lay_out_activations(ctx, hp);
+	RV_TRY(RV_ALLOC(&ctx->ids, o->n_batch, "batch"));
+	RV_TRY(RV_ALLOC(&ctx->out_rows, o->n_batch, "batch"));
+	RV_TRY(RV_ALLOC(&ctx->out_index, o->n_batch, "batch"));
+	RV_TRY(RV_ALLOC(&ctx->output_row, o->n_batch, "batch"));
+	RV_TRY(RV_ALLOC(&ctx->output_flags, o->n_batch, "batch"));
+	RV_TRY(RV_ALLOC(&ctx->length, o->n_seqs, "sequences"));
+	return RV_ALLOC(&ctx->old_length, o->n_seqs, "sequences");
+}
+
+rv_status rv_context_create(rv_context **out, rv_model *model, const rv_context_options *options) {
+	rv_context_options defaults = rv_context_defaults();
+	rv_context *ctx;
+	*out = NULL;
+	RV_TRY(RV_ALLOC(&ctx, 1, "context"));
+	ctx->model = rv_model_retain(model);
+	rv_status st = create_into(ctx, options ? options : &defaults);
+	if (st != RV_OK) {
+		rv_context_destroy(ctx);
+		return st;
+	}
+	*out = ctx;
+	return RV_OK;
+}
+
+void rv_context_destroy(rv_context *ctx) {
+	if (!ctx)
+		return;
+	if (ctx->backend)
+		ctx->backend->ops->destroy(ctx->backend);
+	rv_kv_cache_deinit(&ctx->kv);
+	rv_vm_free(ctx->buffer.base, ctx->buffer.bytes);
+	rv_free(ctx->ids);
+	rv_free(ctx->out_rows);
+	rv_free(ctx->out_index);
+	rv_free(ctx->output_row);
+	rv_free(ctx->output_flags);
+	rv_free(ctx->length);
+	rv_free(ctx->old_length);
+	rv_model_release(ctx->model);
+	rv_free(ctx);
+}
+
+rv_model *rv_context_model(const rv_context *ctx) {
+	return ctx->model;
+}
+const rv_context_options *rv_context_get_options(const rv_context *ctx) {
+	return &ctx->options;
+}
+const char *rv_context_threads_report(const rv_context *ctx) {
+	return rv_cpu_threads_report(ctx->backend);
+}
+size_t rv_context_kv_bytes(const rv_context *ctx) {
+	return ctx->kv.bytes;
+}
+size_t rv_context_scratch_bytes(const rv_context *ctx) {
+	rv_cpu_options cpu = cpu_options(&ctx->options, ctx->model);
+	return ctx->buffer.bytes + rv_cpu_scratch_bytes(&cpu, ctx->options.n_threads);
+}
+void rv_context_set_cancel(rv_context *ctx, int (*cancelled)(void *user), void *user) {
+	ctx->cancelled = cancelled;
+	ctx->cancel_user = user;
+}
+void rv_context_set_hooks(rv_context *ctx, const rv_hooks *hooks) {
+	ctx->hooks = hooks ? *hooks : (rv_hooks){0};
+}
+
+/* ---- evaluation ---- */
+
+/* Checks row i against the sequences as they will be when it is reached, and counts it in. */
+static rv_status admit_row(rv_context *ctx, const rv_row *r, int64_t i) {
+	int64_t n_vocab = rv_model_hparams(ctx->model)->n_vocab;
+	if (r->token < 0 || r->token >= n_vocab)
+		return rv_fail(RV_ERR_INVALID, "row %lld: token %d is not in [0, %lld)", (long long)i,
+		               r->token, (long long)n_vocab);
+	if (r->seq < 0 || r->seq >= ctx->options.n_seqs)
+		return rv_fail(RV_ERR_INVALID, "row %lld: sequence %d is not in [0, %d)", (long long)i,
+		               r->seq, ctx->options.n_seqs);
+	if (r->parent != -1)
+		return rv_fail(RV_ERR_UNSUPPORTED, "row %lld: parent rows (draft trees)", (long long)i);
+	if (r->adapter != 0)
+		return rv_fail(RV_ERR_UNSUPPORTED, "row %lld: adapters", (long long)i);
+	if (r->flags & ~(RV_ROW_LOGITS | RV_ROW_HIDDEN))
+		return rv_fail(RV_ERR_INVALID, "row %lld: unknown flags %#x", (long long)i,
+		               (unsigned)r->flags);
+	if (r->position != ctx->length[r->seq])
+		return rv_fail(RV_ERR_INVALID, "row %lld: position %d, but sequence %d has %lld tokens",
+		               (long long)i, r->position, r->seq, (long long)ctx->length[r->seq]);
+	if (ctx->length[r->seq] >= ctx->options.n_ctx)
+		return rv_fail(RV_ERR_LIMIT, "row %lld: sequence %d is full (%lld tokens)",
+		               (long long)i, r->seq, (long long)ctx->options.n_ctx);
+	ctx->length[r->seq]++;
+	return RV_OK;
+}
+
+static rv_status eval_rows(rv_context *ctx, const rv_row *rows, int64_t n) {
+	int64_t n_outputs = 0;
+	for (int64_t i = 0; i < n; i++) {
+		RV_TRY(admit_row(ctx, &rows[i], i));
+		n_outputs += rows[i].flags != 0;
+	}
+	if (n_outputs > ctx->options.n_batch)
+		return rv_fail(RV_ERR_LIMIT, "%lld rows want output, at most %d of one call may",
+		               (long long)n_outputs, ctx->options.n_batch);
+	for (int64_t i = 0; i < n; i += ctx->options.n_batch) {
+		int64_t m = n - i < ctx->options.n_batch ? n - i : ctx->options.n_batch;
+		RV_TRY(rv_forward(ctx, rows + i, m, i));
+	}
+	return RV_OK;
+}
+
+rv_status rv_context_eval(rv_context *ctx, const rv_row *rows, int64_t n) {
+	size_t bytes = (size_t)ctx->options.n_seqs * sizeof *ctx->length;
+	ctx->n_outputs = 0;
+	memcpy(ctx->old_length, ctx->length, bytes);
+	rv_status st = eval_rows(ctx, rows, n);
+	if (st != RV_OK) {
+		memcpy(ctx->length, ctx->old_length, bytes);
+		ctx->n_outputs = 0;
+	}
+	return st;
+}
+
+/* Slot of a row of the last eval that asked for `flag`; -1 when it did not. Slots are in row order. */
+static int64_t output_slot(const rv_context *ctx, int64_t row, int32_t flag) {
+	int64_t lo = 0, hi = ctx->n_outputs;
+	while (lo < hi) {
+		int64_t mid = (lo + hi) / 2;
+		if (ctx->output_row[mid] < row)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < ctx->n_outputs && ctx->output_row[lo] == row && (ctx->output_flags[lo] & flag) ? lo
+	                                                                                           : -1;
+}
+
+const float *rv_context_logits(const rv_context *ctx, int64_t row) {
+	int64_t slot = output_slot(ctx, row, RV_ROW_LOGITS);
+	return slot < 0 ? NULL : rv_tensor_row(ctx->logits, slot);
+}
+
+const float *rv_context_hidden(const rv_context *ctx, int64_t row) {
+	int64_t slot = output_slot(ctx, row, RV_ROW_HIDDEN);
+	return slot < 0 ? NULL : rv_tensor_row(ctx->hidden, slot);
+}
+
+int64_t rv_seq_length(const rv_context *ctx, int32_t seq) {
+	return seq < 0 || seq >= ctx->options.n_seqs ? -1 : ctx->length[seq];
+}
+
+rv_status rv_seq_truncate(rv_context *ctx, int32_t seq, int64_t length) {
+	if (seq < 0 || seq >= ctx->options.n_seqs)
+		return rv_fail(RV_ERR_INVALID, "sequence %d is not in [0, %d)", seq,
+		               ctx->options.n_seqs);
+	if (length < 0 || length > ctx->length[seq])
+		return rv_fail(RV_ERR_INVALID, "sequence %d has %lld tokens, cannot keep %lld", seq,
+		               (long long)ctx->length[seq], (long long)length);
+	ctx->length[seq] = length;
+	return RV_OK;
+}

@@ -1,0 +1,50 @@
+/* What context.c and forward.c share. */
+#ifndef RV_ENGINE_CONTEXT_INTERNAL_H
+#define RV_ENGINE_CONTEXT_INTERNAL_H
+
+#include "engine/backend.h"
+#include "engine/kv_cache.h"
+
+/* Activations of one forward pass: X(name, rows by, columns) with rows n_batch. */
+#define RV_ACTIVATIONS(X)                                                                              \
+	X(x, hp->n_embd) /* residual stream */                                                         \
+	X(h, hp->n_embd) /* normed input of a matmul; at the end the final hidden state */             \
+	X(r, hp->n_embd) /* what is about to be added to x */                                          \
+	X(q, hp->n_heads * hp->head_dim)    /* queries */                                              \
+	X(k, hp->n_kv_heads * hp->head_dim) /* keys */                                                 \
+	X(v, hp->n_kv_heads * hp->head_dim) /* values */                                               \
+	X(a, hp->n_heads * hp->head_dim)    /* attention output */                                     \
+	X(gate, hp->n_ff)                                                                              \
+	X(up, hp->n_ff)                                                                                \
+	X(rope, hp->n_rot)     /* cos, sin pairs of each row's position */                             \
+	X(hidden, hp->n_embd)  /* final hidden state of the rows that asked for something */           \
+	X(logits, hp->n_vocab) /* logits of the rows that asked for something */
+
+struct rv_context {
+	rv_context_options options;
+	rv_model *model;
+	rv_backend *backend;
+	rv_kv_cache kv;
+	rv_kv_view kv_view;
+	rv_hooks hooks;
+	int (*cancelled)(void *user);
+	void *cancel_user;
+
+	rv_buffer buffer; /* all activations */
+#define FIELD(name, cols) rv_tensor name;
+	RV_ACTIVATIONS(FIELD)
+#undef FIELD
+	int32_t *ids;          /* [n_batch] tokens of the piece */
+	rv_row *out_rows;      /* [n_batch] rows of the piece that want output */
+	int64_t *out_index;    /* [n_batch] their numbers within the piece */
+	int64_t *output_row;   /* [n_batch] row of the last eval call each output slot belongs to */
+	int32_t *output_flags; /* [n_batch] */
+	int64_t n_outputs;
+	int64_t *length, *old_length; /* [n_seqs] tokens in each sequence, now and before this call */
+};
+
+/* Evaluates n <= n_batch valid rows; appends outputs to slots from ctx->n_outputs on. `first` is the
+ * number of rows[0] within the caller's batch. */
+rv_status rv_forward(rv_context *ctx, const rv_row *rows, int64_t n, int64_t first);
+
+#endif

@@ -1,0 +1,219 @@
+#include "engine/generate.h"
+
+#include "base/mem.h"
+#include "base/sysinfo.h"
+
+#include <string.h>
+
+const char *rv_stop_name(rv_stop stop) {
+	static const char *const names[] = {"length", "end", "stop string", "context", "caller"};
+	return names[stop];
+}
+
+rv_generate_options rv_generate_defaults(void) {
+	return (rv_generate_options){.n_predict = -1};
+}
+
+/* ---- text that is ready to go out ---- */
+
+typedef struct outlet {
+	const rv_tokenizer *tok;
+	const char *const *stops;
+	rv_decoder decoder;
+	char *held; /* decoded text not yet handed out: it may be the beginning of a stop string */
+	size_t n_held, cap;
+	char *piece; /* [max_bytes] one token's text */
+	size_t piece_cap;
+} outlet;
+
+static size_t longest(const char *const *stops) {
+	size_t n = 0;
+	for (; stops && *stops; stops++)
+		n = strlen(*stops) > n ? strlen(*stops) : n;
+	return n;
+}
+
+static rv_status outlet_init(outlet *o, const rv_tokenizer *tok, const char *const *stops) {
+	*o = (outlet){.tok = tok, .stops = stops};
+	if (!tok)
+		return stops && *stops
+		               ? rv_fail(RV_ERR_INVALID, "stop strings need a model with a tokenizer")
+		               : RV_OK;
+	o->piece_cap = rv_tokenizer_max_bytes(tok) + 8;
+	o->cap = longest(stops) + 2 * o->piece_cap;
+	RV_TRY(RV_ALLOC(&o->piece, o->piece_cap, "token text"));
+	return RV_ALLOC(&o->held, o->cap, "token text");
+}
+
+static void outlet_deinit(outlet *o) {
+	rv_free(o->piece);
+	rv_free(o->held);
+}
+
+/* Position of the first stop string within held text, or n_held. */
+static size_t find_stop(const outlet *o) {
+	size_t best = o->n_held;
+	for (const char *const *s = o->stops; s && *s; s++) {
+		const char *hit = **s ? memmem(o->held, o->n_held, *s, strlen(*s)) : NULL;
+		if (hit && (size_t)(hit - o->held) < best)
+			best = (size_t)(hit - o->held);
+	}
+	return best;
+}
+
+/* Bytes at the end of held text that could be the beginning of a stop string. */
+static size_t partial_stop(const outlet *o) {
+	size_t most = 0;
+	for (const char *const *s = o->stops; s && *s; s++) {
+		size_t len = strlen(*s);
+		for (size_t n = len < o->n_held ? len : o->n_held; n > most; n--)
+			if (memcmp(o->held + o->n_held - n, *s, n) == 0)
+				most = n;
+	}
+	return most;
+}
+
+/* Adds a token's text (or, with id -1, what the decoder still holds back) and sets how many bytes of
+ * `held` may go out; *stopped when a stop string is complete. */
+static rv_status outlet_push(outlet *o, int32_t id, size_t *ready, int *stopped) {
+	size_t n = 0;
+	*ready = 0;
+	*stopped = 0;
+	if (!o->tok)
+		return RV_OK;
+	if (id >= 0)
+		RV_TRY(rv_decoder_push(&o->decoder, o->tok, id, o->piece, o->piece_cap, &n));
+	else
+		rv_decoder_flush(&o->decoder, o->piece, o->piece_cap, &n);
+	memcpy(o->held + o->n_held, o->piece, n);
+	o->n_held += n;
+	size_t stop = find_stop(o);
+	*stopped = stop < o->n_held;
+	*ready = *stopped ? stop : id < 0 ? o->n_held : o->n_held - partial_stop(o);
+	return RV_OK;
+}
+
+static void outlet_drop(outlet *o, size_t n) {
+	memmove(o->held, o->held + n, o->n_held - n);
+	o->n_held -= n;
+}
+
+/* ---- the loop ---- */
+
+static rv_status eval_prompt(rv_context *ctx, int32_t seq, const int32_t *prompt, int64_t n) {
+	int64_t n_batch = rv_context_get_options(ctx)->n_batch, length = rv_seq_length(ctx, seq);
+	int64_t chunk = n < n_batch ? n : n_batch;
+	rv_row *rows;
+	if (length + n > rv_context_get_options(ctx)->n_ctx)
+		return rv_fail(
+		        RV_ERR_LIMIT, "prompt of %lld tokens does not fit: context %lld, %lld in use",
+		        (long long)n, (long long)rv_context_get_options(ctx)->n_ctx, (long long)length);
+	RV_TRY(RV_ALLOC(&rows, chunk, "prompt"));
+	rv_status st = RV_OK;
+	for (int64_t i = 0; i < n && st == RV_OK; i += chunk) {
+		int64_t m = n - i < chunk ? n - i : chunk;
+		for (int64_t j = 0; j < m; j++)
+			rows[j] = (rv_row){.token = prompt[i + j],
+			                   .seq = seq,
+			                   .position = (int32_t)(length + i + j),
+			                   .parent = -1,
+			                   .flags = i + j == n - 1 ? RV_ROW_LOGITS : 0};
+		st = rv_context_eval(ctx, rows, m);
+	}
+	rv_free(rows);
+	return st;
+}
+
+/* One chosen token after the other; `logits` are those after the prompt. */
+static rv_status generate_loop(rv_context *ctx, int32_t seq, const float *logits, rv_sampler *sampler,
+                               const rv_generate_options *options, outlet *o, int32_t *out,
+                               rv_generate_result *res, int64_t start_ns) {
+	const rv_tokenizer *tok = o->tok;
+	res->stop = RV_STOP_LENGTH;
+	while (options->n_predict < 0 || res->n_generated < options->n_predict) {
+		int32_t id;
+		double logprob;
+		size_t ready;
+		int stopped;
+		RV_TRY(rv_sampler_next(sampler, logits, &id, &logprob));
+		if (res->n_generated == 0)
+			res->first_token_ns = rv_now_ns() - start_ns;
+		if (tok && !options->ignore_end && rv_tokenizer_is_end(tok, id)) {
+			res->stop = RV_STOP_END;
+			return RV_OK;
+		}
+		rv_sampler_accept(sampler, id);
+		if (out)
+			out[res->n_generated] = id;
+		res->n_generated++;
+		RV_TRY(outlet_push(o, id, &ready, &stopped));
+		if (options->on_token &&
+		    options->on_token(options->user, id, o->held, ready, logprob)) {
+			res->stop = RV_STOP_CALLER;
+			return RV_OK;
+		}
+		outlet_drop(o, ready);
+		if (stopped) {
+			res->stop = RV_STOP_STRING;
+			o->n_held = 0;
+			return RV_OK;
+		}
+		if (res->n_generated == options->n_predict)
+			return RV_OK;
+		if (rv_seq_length(ctx, seq) >= rv_context_get_options(ctx)->n_ctx) {
+			res->stop = RV_STOP_CONTEXT;
+			return RV_OK;
+		}
+		rv_row row = {.token = id,
+		              .seq = seq,
+		              .position = (int32_t)rv_seq_length(ctx, seq),
+		              .parent = -1,
+		              .flags = RV_ROW_LOGITS};
+		RV_TRY(rv_context_eval(ctx, &row, 1));
+		logits = rv_context_logits(ctx, 0);
+	}
+	return RV_OK;
+}
+
+/* Text held back for a stop string that did not come, and an incomplete last character. */
+static rv_status flush_outlet(outlet *o, const rv_generate_options *options, rv_stop stop) {
+	size_t ready;
+	int stopped;
+	if (stop == RV_STOP_STRING || stop == RV_STOP_CALLER)
+		return RV_OK;
+	RV_TRY(outlet_push(o, -1, &ready, &stopped));
+	if (ready && options->on_token)
+		options->on_token(options->user, -1, o->held, ready, 0);
+	return RV_OK;
+}
+
+rv_status rv_generate(rv_context *ctx, int32_t seq, const int32_t *prompt, int64_t n_prompt,
+                      rv_sampler *sampler, const rv_generate_options *options, int32_t *out,
+                      rv_generate_result *result) {
+	rv_generate_result res = {.n_prompt = n_prompt};
+	if (n_prompt < 1)
+		return rv_fail(RV_ERR_INVALID, "empty prompt: at least one token is needed");
+	if (rv_seq_length(ctx, seq) < 0)
+		return rv_fail(RV_ERR_INVALID, "sequence %d does not exist", seq);
+	outlet o;
+	int64_t start = rv_now_ns();
+	rv_status st =
+	        outlet_init(&o, rv_model_tokenizer(rv_context_model(ctx)), options->stop_strings);
+	for (int64_t i = 0; st == RV_OK && i < n_prompt; i++)
+		rv_sampler_accept(sampler, prompt[i]);
+	if (st == RV_OK)
+		st = eval_prompt(ctx, seq, prompt, n_prompt);
+	res.prompt_ns = rv_now_ns() - start;
+	if (st == RV_OK) {
+		int64_t last = (n_prompt - 1) % rv_context_get_options(ctx)->n_batch;
+		st = generate_loop(ctx, seq, rv_context_logits(ctx, last), sampler, options, &o, out,
+		                   &res, start);
+		if (st == RV_OK)
+			st = flush_outlet(&o, options, res.stop);
+	}
+	outlet_deinit(&o);
+	res.generate_ns = rv_now_ns() - start - res.prompt_ns;
+	if (st == RV_OK)
+		*result = res;
+	return st;
+}
