@@ -31,7 +31,8 @@ typedef struct rv_gguf_kv {
 	rv_gguf_kind kind;    /* of the value; ARRAY: see elem and count */
 	rv_gguf_kind elem;    /* element kind of an array */
 	uint64_t count;	      /* elements of an array, else 1 */
-	const uint8_t *bytes; /* the value as stored, unaligned; arrays: first element */
+	const uint8_t *bytes; /* the value as stored, unaligned (a string with its 8-byte length);
+			       * arrays: first element */
 	size_t n_bytes;
 } rv_gguf_kv;
 
@@ -42,7 +43,7 @@ typedef struct rv_gguf_tensor {
 	int64_t dims[4]; /* dims[0] is the row length; unused ones are 1 */
 	uint64_t offset; /* from the start of the data section */
 	size_t n_bytes;
-	const uint8_t *data; /* into the map; NULL when opened with RV_GGUF_NO_DATA */
+	const uint8_t *data; /* into the map */
 } rv_gguf_tensor;
 
 typedef struct rv_gguf rv_gguf;
@@ -57,6 +58,8 @@ typedef enum rv_gguf_flags {
 rv_status rv_gguf_open(rv_gguf **out, const char *path, int flags);
 /* The same on bytes in memory (borrowed until close); `name` stands in messages. For fuzzing. */
 rv_status rv_gguf_open_memory(rv_gguf **out, const void *data, size_t size, const char *name, int flags);
+/* RV_ERR_IO when the mapped file was replaced or truncated since it was opened. */
+rv_status rv_gguf_check(const rv_gguf *gguf);
 void rv_gguf_close(rv_gguf *gguf); /* accepts NULL; all pointers handed out die with it */
 
 const char *rv_gguf_path(const rv_gguf *gguf);
@@ -91,7 +94,10 @@ rv_status rv_gguf_i32s(const rv_gguf *gguf, const char *key, int32_t **out, size
 
 /* ---- writing (v3) ----
  * Order of calls: open, kv..., tensor... (declares), then data for every tensor in the declared order,
- * then commit. The file appears under its name only at commit (rv_writer). */
+ * then commit. The file appears under its name only at commit (rv_writer). A refused call
+ * (RV_ERR_INVALID) adds nothing; duplicate names are found when the header is written. Tensor names have
+ * at most 63 bytes (other readers' limit). A general.alignment key sets the alignment, else it is 32.
+ * After a failed write only abort, or a commit that fails, is left. Not thread-safe. */
 typedef struct rv_gguf_writer rv_gguf_writer;
 
 rv_status rv_gguf_writer_open(rv_gguf_writer **out, const char *path);
@@ -110,6 +116,7 @@ rv_status rv_gguf_declare(rv_gguf_writer *w, const char *name, rv_type type, int
 /* Bytes of the current tensor; may be called several times until the tensor is complete. The header
  * is written at the first call. */
 rv_status rv_gguf_write_data(rv_gguf_writer *w, const void *data, size_t n_bytes);
-rv_status rv_gguf_writer_commit(rv_gguf_writer *w); /* frees w, also on failure */
+/* RV_ERR_INVALID when data of a declared tensor is missing. Frees w, also on failure. */
+rv_status rv_gguf_writer_commit(rv_gguf_writer *w);
 
 #endif
