@@ -58,8 +58,6 @@ typedef enum rv_gguf_flags {
 rv_status rv_gguf_open(rv_gguf **out, const char *path, int flags);
 /* The same on bytes in memory (borrowed until close); `name` stands in messages. For fuzzing. */
 rv_status rv_gguf_open_memory(rv_gguf **out, const void *data, size_t size, const char *name, int flags);
-/* RV_ERR_IO when the mapped file was replaced or truncated since it was opened. */
-rv_status rv_gguf_check(const rv_gguf *gguf);
 void rv_gguf_close(rv_gguf *gguf); /* accepts NULL; all pointers handed out die with it */
 
 const char *rv_gguf_path(const rv_gguf *gguf);

@@ -6,7 +6,7 @@
 
 /* Type numbers the format has given out that are not read here, for the message only. */
 static const struct {
-	uint32_t number = 0;
+	uint32_t number;
 	const char *name;
 } other_types[] = {
         {4, "Q4_2, removed"},
