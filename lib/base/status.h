@@ -31,6 +31,8 @@ typedef enum rv_status {
 /* The short text of a code; never NULL. */
 const char *rv_status_text(rv_status status);
 
+#define RV_ERROR_MESSAGE_MAX 1024 /* bytes of a message, the final NUL included; longer ones end in "..." */
+
 /* Message of the calling thread's last failure; "" before the first. Valid until the next failing
  * call on this thread. */
 const char *rv_error_message(void);
