@@ -9,12 +9,12 @@
 #define SPACE_BUCKETS 256
 
 /* A namespace lives while it holds pages, has a quota or somebody asks for a page of it. */
-typedef struct space {
-	struct space *next; /* in its bucket */
+typedef struct pool_space {
+	struct pool_space *next; /* in its bucket */
 	char *name;
 	size_t pages, quota; /* quota in pages; meaningful with has_quota */
 	int has_quota, asking;
-} space;
+} pool_space;
 
 /* Held slots form a list in the order of last use, oldest first: `used_at` rises along it. Free slots
  * are chained through `next`. A slot keeps its memory when its page is released, so that the next
@@ -22,7 +22,7 @@ typedef struct space {
 typedef struct slot {
 	void *data;
 	rv_pool_owner *owner; /* NULL: free */
-	space *space;
+	pool_space *space;
 	uint64_t used_at;
 	uint64_t serial; /* of the acquire: tells one holding of the slot from the next */
 	uint32_t prev, next;
@@ -49,7 +49,7 @@ struct rv_pool {
 	uint32_t free, oldest, newest;
 	uint64_t clock, questions;
 	rv_pool_owner *owners;
-	space *spaces[SPACE_BUCKETS];
+	pool_space *spaces[SPACE_BUCKETS];
 	rv_pool_stats counts;
 };
 
@@ -67,18 +67,18 @@ static void list_append(rv_pool *pool, slot *s) {
 	s->used_at = ++pool->clock;
 }
 
-static space **space_link(rv_pool *pool, const char *name) {
+static pool_space **space_link(rv_pool *pool, const char *name) {
 	uint32_t hash = 2166136261u; /* FNV-1a */
 	for (const char *p = name; *p; p++)
 		hash = (hash ^ (unsigned char)*p) * 16777619u;
-	space **link = &pool->spaces[hash % SPACE_BUCKETS];
+	pool_space **link = &pool->spaces[hash % SPACE_BUCKETS];
 	while (*link && strcmp((*link)->name, name))
 		link = &(*link)->next;
 	return link;
 }
 
-static rv_status space_get(rv_pool *pool, const char *name, space **out) {
-	space **link = space_link(pool, name), *s = *link;
+static rv_status space_get(rv_pool *pool, const char *name, pool_space **out) {
+	pool_space **link = space_link(pool, name), *s = *link;
 	if (!s) {
 		RV_TRY(RV_ALLOC(&s, 1, "memory namespace"));
 		rv_status status = rv_strdup(&s->name, name);
@@ -92,7 +92,7 @@ static rv_status space_get(rv_pool *pool, const char *name, space **out) {
 	return RV_OK;
 }
 
-static void space_drop_unused(rv_pool *pool, space *s) {
+static void space_drop_unused(rv_pool *pool, pool_space *s) {
 	if (s->pages || s->has_quota || s->asking)
 		return;
 	*space_link(pool, s->name) = s->next;
@@ -147,7 +147,7 @@ void rv_pool_destroy(rv_pool *pool) {
 	for (size_t i = 0; i < pool->n_touched; i++)
 		rv_free(pool->slots[i].data);
 	for (int i = 0; i < SPACE_BUCKETS; i++) {
-		for (space *s = pool->spaces[i], *next; s; s = next) {
+		for (pool_space *s = pool->spaces[i], *next; s; s = next) {
 			next = s->next;
 			rv_free(s->name);
 			rv_free(s);
@@ -186,7 +186,7 @@ rv_status rv_pool_owner_add(rv_pool *pool, const char *name, rv_pool_evict_fn *e
 
 /* The lock is held. */
 static void give_back(rv_pool *pool, slot *s) {
-	space *space = s->space;
+	pool_space *space = s->space;
 	list_remove(pool, s);
 	s->owner = NULL;
 	s->space = NULL;
@@ -220,7 +220,7 @@ void rv_pool_owner_remove(rv_pool_owner *owner) {
 }
 
 rv_status rv_pool_quota(rv_pool *pool, const char *name, size_t bytes) {
-	space *s;
+	pool_space *s;
 	pthread_mutex_lock(&pool->lock);
 	rv_status status = space_get(pool, name, &s);
 	if (status == RV_OK) {
@@ -236,7 +236,7 @@ rv_status rv_pool_quota(rv_pool *pool, const char *name, size_t bytes) {
  * kept as a point in time: pages used after `end`, the start of the walk, are left alone, which also
  * bounds it. */
 typedef struct walk {
-	const space *only; /* NULL: all pages */
+	const pool_space *only; /* NULL: all pages */
 	uint64_t last, end;
 	slot *at; /* the slot of `last`; NULL: start over from the oldest */
 	int busy; /* met a page whose owner another thread is asking */
@@ -290,7 +290,7 @@ static void ask_owner(rv_pool *pool, slot *s) {
 
 /* Evicts until *count <= target or nothing more can be had. Answers whether other threads have
  * evictions under way that may still help. */
-static int evict_until(rv_pool *pool, const size_t *count, size_t target, const space *only) {
+static int evict_until(rv_pool *pool, const size_t *count, size_t target, const pool_space *only) {
 	walk w = {.only = only, .end = pool->clock};
 	slot *s;
 	while (*count > target && (s = walk_next(pool, &w)))
@@ -298,17 +298,17 @@ static int evict_until(rv_pool *pool, const size_t *count, size_t target, const 
 	return w.busy;
 }
 
-static int over_quota(const space *space) {
+static int over_quota(const pool_space *space) {
 	return space && space->has_quota && space->pages >= space->quota;
 }
 
-static int has_room(const rv_pool *pool, const space *space) {
+static int has_room(const rv_pool *pool, const pool_space *space) {
 	return !over_quota(space) && pool->used < pool->n_slots;
 }
 
 /* Waits for the questions other threads have put to owners so far, or until there is room. A thread
  * that is itself inside a callback does not wait: the others may be waiting for it. */
-static void wait_for_others(rv_pool *pool, const space *space) {
+static void wait_for_others(rv_pool *pool, const pool_space *space) {
 	uint64_t last = pool->questions;
 	for (int waited = 1; waited && !has_room(pool, space);) {
 		waited = 0;
@@ -323,7 +323,7 @@ static void wait_for_others(rv_pool *pool, const space *space) {
 	}
 }
 
-static rv_status refuse(const rv_pool *pool, const space *space) {
+static rv_status refuse(const rv_pool *pool, const pool_space *space) {
 	if (over_quota(space))
 		return rv_fail(RV_ERR_LIMIT,
 		               "memory pool: the quota of '%s' is used up (%zu of %zu pages) and "
@@ -336,7 +336,7 @@ static rv_status refuse(const rv_pool *pool, const space *space) {
 }
 
 /* Makes room for one page of `space`; on RV_OK there is some, with the lock still held. */
-static rv_status make_room(rv_pool *pool, const space *space) {
+static rv_status make_room(rv_pool *pool, const pool_space *space) {
 	for (;;) {
 		uint64_t released = pool->counts.released;
 		int busy = 0;
@@ -371,7 +371,7 @@ static rv_status take_slot(rv_pool *pool, slot **out) {
 	return RV_OK;
 }
 
-static rv_status acquire(rv_pool_owner *owner, space *space, rv_pool_page *out) {
+static rv_status acquire(rv_pool_owner *owner, pool_space *space, rv_pool_page *out) {
 	rv_pool *pool = owner->pool;
 	slot *s;
 	RV_TRY(make_room(pool, space));
@@ -392,7 +392,7 @@ static rv_status acquire(rv_pool_owner *owner, space *space, rv_pool_page *out) 
 
 rv_status rv_pool_acquire(rv_pool_owner *owner, const char *name, rv_pool_page *out) {
 	rv_pool *pool = owner->pool;
-	space *space = NULL;
+	pool_space *space = NULL;
 	pthread_mutex_lock(&pool->lock);
 	rv_status status = name ? space_get(pool, name, &space) : RV_OK;
 	if (status == RV_OK) {
