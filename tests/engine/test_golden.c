@@ -19,22 +19,6 @@ static void read_ids(const json_t *array, int32_t *out, int64_t n) {
 		out[i] = (int32_t)json_integer_value(json_array_get(array, (size_t)i));
 }
 
-/* Arrays of ids anywhere in the document, in order. */
-static void collect(const json_t *v, sequences *s) {
-	size_t i;
-	const char *key;
-	json_t *item;
-	if (json_is_array(v) && json_array_size(v) > 0 && json_is_integer(json_array_get(v, 0))) {
-		s->n_tokens = (int64_t)json_array_size(v);
-		assert_true(s->n_seqs < 3 && s->n_tokens <= 64);
-		read_ids(v, s->tokens[s->n_seqs++], s->n_tokens);
-	} else if (json_is_array(v)) {
-		json_array_foreach(v, i, item) collect(item, s);
-	} else if (json_is_object(v)) {
-		json_object_foreach((json_t *)(uintptr_t)v, key, item) collect(item, s);
-	}
-}
-
 static int read_sequences(const char *name, sequences *s) {
 	size_t size;
 	char *text = reference_bytes(name, &size);
@@ -43,8 +27,16 @@ static int read_sequences(const char *name, sequences *s) {
 	json_t *v = json_loads(text, 0, NULL);
 	free(text);
 	assert_non_null(v);
-	*s = (sequences){0};
-	collect(v, s);
+	/* one sequence under "tokens", or several under "sequences" */
+	const json_t *one = json_object_get(v, "tokens"), *many = json_object_get(v, "sequences");
+	s->n_seqs = one ? 1 : (int64_t)json_array_size(many);
+	assert_true(s->n_seqs >= 1 && s->n_seqs <= 3);
+	for (int64_t i = 0; i < s->n_seqs; i++) {
+		const json_t *ids = one ? one : json_array_get(many, (size_t)i);
+		s->n_tokens = (int64_t)json_array_size(ids);
+		assert_true(s->n_tokens >= 1 && s->n_tokens <= 64);
+		read_ids(ids, s->tokens[i], s->n_tokens);
+	}
 	json_decref(v);
 	return 0;
 }
@@ -94,7 +86,9 @@ static measure compare(const float *x, const float *ref, int64_t rows, int64_t n
 		const float *a = x + r * n, *b = ref + r * n;
 		for (int64_t i = 0; i < n; i++) {
 			double d = fabs((double)a[i] - (double)b[i]);
-			m.max = d <= m.max ? m.max : d; /* NaN sticks */
+			m.max = d > m.max || isnan(d)
+			                ? d
+			                : m.max; /* nothing is larger than NaN: it sticks */
 			sum += d * d;
 			lo = b[i] < lo ? b[i] : lo;
 			hi = b[i] > hi ? b[i] : hi;
