@@ -1,0 +1,38 @@
+/* The AVX2 table: a slot a line of the X-macros, reference forms where this level has none. */
+#include "kernels/kernels_internal.h"
+
+/* Products with f32 activations: own forms for the float types only. */
+#define rv_matmul_float_q4_0_avx2 rv_matmul_float_q4_0_ref
+#define rv_matmul_float_q4_1_avx2 rv_matmul_float_q4_1_ref
+#define rv_matmul_float_q5_0_avx2 rv_matmul_float_q5_0_ref
+#define rv_matmul_float_q5_1_avx2 rv_matmul_float_q5_1_ref
+#define rv_matmul_float_q8_0_avx2 rv_matmul_float_q8_0_ref
+#define rv_matmul_float_q2_k_avx2 rv_matmul_float_q2_k_ref
+#define rv_matmul_float_q3_k_avx2 rv_matmul_float_q3_k_ref
+#define rv_matmul_float_q4_k_avx2 rv_matmul_float_q4_k_ref
+#define rv_matmul_float_q5_k_avx2 rv_matmul_float_q5_k_ref
+#define rv_matmul_float_q6_k_avx2 rv_matmul_float_q6_k_ref
+
+/* Types that are read but never written. */
+#define rv_quantize_q4_1_ref NULL
+#define rv_quantize_q2_k_ref NULL
+#define rv_quantize_q3_k_ref NULL
+
+#define TYPE_OPS(NAME, type)                                                                           \
+	[RV_##NAME] = {rv_dequantize_##type##_avx2,                                                    \
+	               rv_quantize_##type##_ref,                                                       \
+	               {[RV_LAYOUT_GGML] = rv_matmul_##type##_avx2},                                   \
+	               rv_matmul_float_##type##_avx2},
+#define KV_OPS(NAME, type)                                                                             \
+	[RV_KV_##NAME] = {rv_kv_store_##type##_avx2, rv_kv_load_keys_##type##_avx2,                    \
+	                  rv_kv_load_values_##type##_avx2},
+
+const rv_kernels rv_kernels_avx2 = {
+        .level = RV_LEVEL_AVX2,
+        .type = {RV_EACH_TYPE(TYPE_OPS)},
+        .quantize_act = {rv_quantize_act_f32_avx2, rv_quantize_act_q8_avx2, rv_quantize_act_q8k_avx2},
+        .kv = {RV_EACH_KV(KV_OPS)},
+#define RV_KERNEL(name, params, ...) .name = rv_##name##_avx2,
+#include "kernels/kernels.def"
+#undef RV_KERNEL
+};
