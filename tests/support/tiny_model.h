@@ -27,11 +27,10 @@ static inline rv_hparams tiny_hparams(void) {
 	                    .tied = 1};
 }
 
-/* Writes and opens the model; the file is gone when this returns (its map lives on). */
-static inline rv_model *tiny_model(const char *arch, const char *target) {
-	char path[1024];
+/* Writes the model to a new temporary file, its path into `path`. */
+static inline void tiny_model_file(char path[1024], const char *arch, const char *target) {
 	const char *tmp = getenv("TMPDIR");
-	snprintf(path, sizeof path, "%s/rv-tiny-XXXXXX", tmp ? tmp : "/tmp");
+	snprintf(path, 1024, "%s/rv-tiny-XXXXXX", tmp ? tmp : "/tmp");
 	int fd = mkstemp(path);
 	assert_true(fd >= 0);
 	close(fd);
@@ -39,10 +38,16 @@ static inline rv_model *tiny_model(const char *arch, const char *target) {
 	                      .hp = tiny_hparams(),
 	                      .target = rv_quant_target_by_name(target),
 	                      .seed = 7};
-	rv_model *model;
 	assert_non_null(o.arch);
 	assert_non_null(o.target);
 	assert_ok(rv_synth_file(path, &o));
+}
+
+/* The model opened; its file is gone when this returns (its map lives on). */
+static inline rv_model *tiny_model(const char *arch, const char *target) {
+	char path[1024];
+	rv_model *model;
+	tiny_model_file(path, arch, target);
 	rv_status st = rv_model_open(&model, path, NULL);
 	unlink(path);
 	assert_ok(st);
