@@ -78,7 +78,8 @@ LEVEL_FLAGS = $(if $(filter %_avx2.c,$(1)),-mavx2 -mfma -mf16c -mbmi2) \
 	$(if $(filter %_vnni.c,$(1)),-mavx2 -mfma -mf16c -mbmi2 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni) \
 	$(if $(filter %_dotprod.c,$(1)),-march=armv8.2-a+dotprod) \
 	$(if $(filter %_i8mm.c,$(1)),-march=armv8.2-a+dotprod+i8mm) \
-	$(if $(filter kernels/ref/%,$(1)),-fno-tree-vectorize)
+	$(if $(filter kernels/ref/%,$(1)),-fno-tree-vectorize) \
+	$(if $(filter kernels/quant/%,$(1)),$(if $(filter release,$(VARIANT)),-O3))
 
 .PHONY: all
 all: $(B)/bin/ruvltra libs experiments-build ## build everything

@@ -3,13 +3,6 @@
 /* Types that are read but never written. */
 #define rv_quantize_q4_1_ref NULL
 #define rv_quantize_q2_k_ref NULL
-#define rv_quantize_q6_k_ref NULL
-#define rv_quantize_q5_k_ref NULL
-#define rv_quantize_q4_k_ref NULL
-#define rv_quantize_q8_0_ref NULL
-#define rv_quantize_q5_1_ref NULL
-#define rv_quantize_q5_0_ref NULL
-#define rv_quantize_q4_0_ref NULL
 #define rv_quantize_q3_k_ref NULL
 
 #define TYPE_OPS(NAME, type)                                                                           \
