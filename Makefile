@@ -169,6 +169,15 @@ TEST_SRCS := $(wildcard tests/*/test_*.c)
 TEST_SCRIPTS := $(wildcard tests/*/*.sh)
 TESTS := $(TEST_SRCS:%.c=$(B)/%)
 
+# Faults are injected by wrapping the calls the library makes.
+wrap = $(1:%=-Wl,--wrap=%)
+TEST_LDFLAGS_test_mem := $(call wrap,aligned_alloc free)
+TEST_LDFLAGS_test_file := $(call wrap,aligned_alloc free open read write fsync rename close mmap)
+TEST_LDFLAGS_test_threads := $(call wrap,aligned_alloc pthread_create)
+TEST_LDFLAGS_test_pool := $(call wrap,aligned_alloc)
+TEST_LDFLAGS_test_json := $(call wrap,aligned_alloc)
+TEST_LDFLAGS_test_options := $(call wrap,aligned_alloc)
+
 define TEST_RULE
 $(B)/tests/$(1)/%: $(B)/obj/tests/$(1)/%.o $(foreach r,$(below_$(1)),$(call room_lib,$(r))) $(KERNEL_LIB)
 	@mkdir -p $$(@D)
