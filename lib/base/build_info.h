@@ -3,9 +3,9 @@
 #ifndef RV_BASE_BUILD_INFO_H
 #define RV_BASE_BUILD_INFO_H
 
-const char *rv_build_version(void);  /* "0.1.0" */
-const char *rv_build_commit(void);   /* 12 hex digits, followed by "-dirty" when tracked files differed */
-int rv_build_dirty(void);	     /* 1 when tracked files differed from the commit */
+const char *rv_build_version(void); /* "0.1.0" */
+const char *rv_build_commit(void); /* 12 hex digits, followed by "-dirty" when tracked files differed */
+int rv_build_dirty(void);          /* 1 when tracked files differed from the commit */
 const char *rv_build_compiler(void); /* first line of `cc --version` */
 const char *rv_build_flags(void);    /* compiler flags without warnings */
 /* The sanitizer the code is built with ("address", "undefined", "thread"), or NULL. Speeds measured

@@ -1,0 +1,127 @@
+#include "cli/cli_model.h"
+
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+const char *const rv_cli_backends[] = {"ref", "blas", "simd", NULL};
+const char *const rv_cli_kv_types[] = {"f32", "f16", "q8", "q4", NULL};
+const char *const rv_cli_attentions[] = {"flash", "standard", NULL};
+
+#define AT(field) offsetof(rv_cli_model, field)
+const rv_option rv_cli_model_options[] = {
+        {.name = "model",
+         .letter = 'm',
+         .kind = RV_OPT_STRING,
+         .offset = AT(model),
+         .value_name = "FILE",
+         .help = "GGUF file"},
+        {0},
+};
+const rv_option rv_cli_context_options[] = {
+        {.name = "ctx",
+         .letter = 'c',
+         .kind = RV_OPT_INT,
+         .offset = AT(n_ctx),
+         .min = 1,
+         .max = 1 << 28,
+         .unit = "tokens",
+         .help = "room for a sequence; without it the model's own length, at most 4096"},
+        {.name = "batch",
+         .letter = 'b',
+         .kind = RV_OPT_INT,
+         .offset = AT(n_batch),
+         .min = 1,
+         .max = 1 << 16,
+         .unit = "tokens",
+         .help = "most tokens evaluated at once"},
+        {.name = "backend",
+         .kind = RV_OPT_ENUM,
+         .offset = AT(backend),
+         .choices = rv_cli_backends,
+         .help = "who computes"},
+        {.name = "kv",
+         .kind = RV_OPT_ENUM,
+         .offset = AT(kv),
+         .choices = rv_cli_kv_types,
+         .help = "type of cached keys and values"},
+        {.name = "attn",
+         .kind = RV_OPT_ENUM,
+         .offset = AT(attention),
+         .choices = rv_cli_attentions,
+         .help = "attention"},
+        {0},
+};
+
+rv_cli_model rv_cli_model_defaults(void) {
+	rv_context_options o = rv_context_defaults();
+	return (rv_cli_model){.n_ctx = o.n_ctx,
+	                      .n_batch = o.n_batch,
+	                      .backend = (int)o.backend,
+	                      .kv = (int)o.kv_type,
+	                      .attention = (int)o.attention};
+}
+
+rv_log rv_cli_log(void) {
+	return (rv_log){.fn = rv_log_stderr};
+}
+
+int rv_cli_open_model(const rv_cli *cli, const char *path, rv_model **out) {
+	if (!path || !*path)
+		return rv_cli_usage(cli, "--model: a GGUF file is needed (-m FILE)");
+	rv_model_options options = rv_model_defaults();
+	options.log = rv_cli_log();
+	return rv_model_open(out, path, &options) == RV_OK ? RV_CLI_GO : rv_cli_fail(cli);
+}
+
+int rv_cli_open_context(const rv_cli *cli, const rv_cli_model *args, rv_model *model,
+                        rv_context **out) {
+	rv_context_options options = rv_context_defaults();
+	options.n_ctx = args->n_ctx;
+	options.n_batch = (int32_t)args->n_batch;
+	options.backend = (rv_backend_kind)args->backend;
+	options.kv_type = (rv_kv_type)args->kv;
+	options.attention = (rv_attn_kind)args->attention;
+	options.n_threads = (int)cli->common.threads;
+	options.log = rv_cli_log();
+	int64_t trained = rv_model_hparams(model)->n_ctx_train;
+	if (args->n_ctx > trained)
+		rv_logf(&options.log, RV_LOG_WARN,
+		        "--ctx: %lld tokens, but the model was made for %lld", (long long)args->n_ctx,
+		        (long long)trained);
+	if (rv_context_create(out, model, &options) != RV_OK) {
+		rv_fail_in(RV_ERR_INVALID, rv_model_path(model));
+		return rv_cli_fail(cli);
+	}
+	return RV_CLI_GO;
+}
+
+rv_status rv_cli_open_threads(const rv_cli *cli, rv_threads **out) {
+	rv_threads_options options = rv_threads_defaults();
+	options.n_threads = (int)cli->common.threads;
+	RV_TRY(rv_threads_create(out, &options));
+	rv_log log = rv_cli_log();
+	if (rv_threads_count(*out) < options.n_threads)
+		rv_logf(&log, RV_LOG_WARN, "%s", rv_threads_report(*out));
+	return RV_OK;
+}
+
+rv_status rv_cli_check_output(const char *path) {
+	struct stat st;
+	if (!*path)
+		return rv_fail(RV_ERR_INVALID, "output file: its name is empty");
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+		return S_ISDIR(st.st_mode) ? rv_fail(RV_ERR_IO, "%s: is a directory", path) : RV_OK;
+	const char *slash = strrchr(path, '/');
+	char *dir;
+	RV_TRY(slash == path ? rv_strdup(&dir, "/")
+	       : slash       ? rv_strndup(&dir, path, (size_t)(slash - path))
+	                     : rv_strdup(&dir, "."));
+	int bad = access(dir, W_OK | X_OK);
+	rv_status status = bad ? rv_fail_errno(RV_ERR_IO, "%s: directory %s", path, dir) : RV_OK;
+	rv_free(dir);
+	return status;
+}

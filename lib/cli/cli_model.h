@@ -1,0 +1,39 @@
+/* Options of every sub-command that loads a model, and loading by them. */
+#ifndef RV_CLI_CLI_MODEL_H
+#define RV_CLI_CLI_MODEL_H
+
+#include "base/threads.h"
+#include "cli/cli.h"
+#include "engine/context.h"
+
+typedef struct rv_cli_model {
+	const char *model;
+	int64_t n_ctx; /* 0: by the model */
+	int64_t n_batch;
+	int backend, kv, attention; /* rv_backend_kind, rv_kv_type, rv_attn_kind */
+} rv_cli_model;
+
+extern const rv_option rv_cli_model_options[];   /* -m */
+extern const rv_option rv_cli_context_options[]; /* -c -b --backend --kv --attn; same struct */
+rv_cli_model rv_cli_model_defaults(void);
+
+/* Spellings of the enumerations, NULL-terminated. */
+extern const char *const rv_cli_backends[];
+extern const char *const rv_cli_kv_types[];
+extern const char *const rv_cli_attentions[];
+
+/* Warnings of the library go to stderr. */
+rv_log rv_cli_log(void);
+
+/* Exit status: RV_CLI_GO with *out set (the caller releases it), or that of the failure, already
+ * printed. A model file must have been named. */
+int rv_cli_open_model(const rv_cli *cli, const char *path, rv_model **out);
+/* The same for a context by `args` (the caller destroys it). */
+int rv_cli_open_context(const rv_cli *cli, const rv_cli_model *args, rv_model *model, rv_context **out);
+
+/* A pool of -t threads for work outside a context; threads that could not be had are warned of. */
+rv_status rv_cli_open_threads(const rv_cli *cli, rv_threads **out);
+/* Fails when a file `path` cannot be made, before any work is done for it. */
+rv_status rv_cli_check_output(const char *path);
+
+#endif

@@ -1,0 +1,355 @@
+/* ruvltra run: continue a prompt. */
+#include "base/file.h"
+#include "base/mem.h"
+#include "cli/cli_model.h"
+#include "cli/commands.h"
+#include "engine/generate.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAX_PROMPT_BYTES ((size_t)1 << 28)
+
+typedef struct run_args {
+	const char *prompt, *file, *tokens;
+	int64_t n_predict;
+	int variant;
+	int ids, special, ignore_eos;
+	rv_sampler_options sampling;
+	rv_option_list stop;
+} run_args;
+
+/* What a variant decides of sampling. */
+static const struct variant {
+	const char *name;
+	double temperature, top_p;
+} variants[] = {{"base", 0.7, 0.9}, {"coder", 0.2, 0.95}, {"agent", 0.3, 0.85}};
+static const char *const variant_names[] = {"base", "coder", "agent", NULL};
+
+#define AT(field) offsetof(run_args, field)
+static const rv_option options[] = {
+        {.name = "prompt",
+         .letter = 'p',
+         .kind = RV_OPT_STRING,
+         .offset = AT(prompt),
+         .help = "the prompt"},
+        {.name = "file",
+         .letter = 'f',
+         .kind = RV_OPT_STRING,
+         .offset = AT(file),
+         .value_name = "FILE",
+         .help = "read the prompt from FILE (-: standard input)"},
+        {.name = "tokens",
+         .kind = RV_OPT_STRING,
+         .offset = AT(tokens),
+         .value_name = "IDS",
+         .help = "the prompt as ids, with commas or blanks"},
+        {.name = "n-predict",
+         .letter = 'n',
+         .kind = RV_OPT_INT,
+         .offset = AT(n_predict),
+         .min = 1,
+         .max = 1 << 28,
+         .unit = "tokens",
+         .help = "most tokens to generate"},
+        {.name = "variant",
+         .kind = RV_OPT_ENUM,
+         .offset = AT(variant),
+         .choices = variant_names,
+         .help = "defaults of --temp and --top-p"},
+        {.name = "temp",
+         .kind = RV_OPT_DOUBLE,
+         .offset = AT(sampling.temperature),
+         .min = 0,
+         .max = 1e3,
+         .help = "temperature; 0: always the most probable token"},
+        {.name = "top-k",
+         .kind = RV_OPT_INT,
+         .offset = AT(sampling.top_k),
+         .min = 0,
+         .max = 1 << 30,
+         .help = "keep the K most probable tokens; 0: all"},
+        {.name = "top-p",
+         .kind = RV_OPT_DOUBLE,
+         .offset = AT(sampling.top_p),
+         .min = 1e-9,
+         .max = 1,
+         .help = "keep the most probable tokens up to this probability; 1: all"},
+        {.name = "min-p",
+         .kind = RV_OPT_DOUBLE,
+         .offset = AT(sampling.min_p),
+         .min = 0,
+         .max = 1,
+         .help = "keep tokens at least this probable, relative to the best; 0: all"},
+        {.name = "repeat-penalty",
+         .kind = RV_OPT_DOUBLE,
+         .offset = AT(sampling.repeat_penalty),
+         .min = 1e-3,
+         .max = 1e3,
+         .help = "weaken tokens that occurred lately; 1: off"},
+        {.name = "repeat-last",
+         .kind = RV_OPT_INT,
+         .offset = AT(sampling.repeat_last),
+         .min = 0,
+         .max = 1 << 20,
+         .unit = "tokens",
+         .help = "how far back --repeat-penalty looks"},
+        {.name = "stop", .kind = RV_OPT_LIST, .offset = AT(stop), .help = "end before this text"},
+        {.name = "ids", .kind = RV_OPT_FLAG, .offset = AT(ids), .help = "print token ids, not text"},
+        {.name = "special",
+         .kind = RV_OPT_FLAG,
+         .offset = AT(special),
+         .help = "text of special tokens in the prompt becomes their ids"},
+        {.name = "ignore-eos",
+         .kind = RV_OPT_FLAG,
+         .offset = AT(ignore_eos),
+         .help = "go on after an end token"},
+        {0},
+};
+#undef AT
+
+/* Everything of one run. */
+typedef struct run {
+	rv_cli *cli;
+	run_args args;
+	rv_cli_model load;
+	rv_model *model;
+	rv_context *ctx;
+	rv_sampler *sampler;
+	int32_t *prompt;
+	size_t n_prompt;
+	int64_t n_shown;        /* ids printed */
+	rv_status output;       /* of stdout */
+	json_t *ids, *logprobs; /* with --json */
+	char *text;
+	size_t n_text;
+	rv_generate_result result;
+} run;
+
+/* ---- command line ---- */
+
+static void set_variant(run_args *args) {
+	const struct variant *v = &variants[args->variant];
+	args->sampling.temperature = v->temperature;
+	args->sampling.top_p = v->top_p;
+}
+
+static int parse(run *r) {
+	const rv_option *tables[] = {options, rv_cli_model_options, rv_cli_context_options, NULL};
+	void *values[] = {&r->args, &r->load, &r->load};
+	run_args defaults = {.n_predict = 128, .sampling = rv_sampler_defaults()};
+	set_variant(&defaults);
+	r->args = defaults;
+	int status = rv_cli_parse(r->cli, tables, values);
+	if (status == RV_CLI_GO && r->args.variant) {
+		/* The variant is known now: its defaults, and what was said over them. */
+		defaults.variant = r->args.variant;
+		set_variant(&defaults);
+		r->args = defaults;
+		status = rv_cli_parse(r->cli, tables, values);
+	}
+	return status;
+}
+
+static int check(const run *r) {
+	const run_args *a = &r->args;
+	if ((a->prompt != NULL) + (a->file != NULL) + (a->tokens != NULL) != 1)
+		return rv_cli_usage(r->cli,
+		                    "--prompt: one of -p TEXT, -f FILE and --tokens IDS is needed");
+	for (int i = 0; i < a->stop.n; i++)
+		if (!*a->stop.items[i])
+			return rv_cli_usage(r->cli, "--stop: the text is empty");
+	return RV_CLI_GO;
+}
+
+/* ---- prompt ---- */
+
+static rv_status encode_prompt(run *r) {
+	const rv_tokenizer *tok = rv_model_tokenizer(r->model);
+	const char *text = r->args.prompt;
+	char *data = NULL;
+	size_t len = text ? strlen(text) : 0;
+	if (!tok)
+		return rv_fail(RV_ERR_UNSUPPORTED, "%s: has no tokenizer; give --tokens and --ids",
+		               rv_model_path(r->model));
+	if (r->args.file)
+		RV_TRY(rv_file_read(r->args.file, MAX_PROMPT_BYTES, &data, &len));
+	rv_encode_options how = rv_encode_defaults();
+	how.parse_special = r->args.special;
+	rv_status st =
+	        rv_tokenizer_encode(tok, data ? data : text, len, &how, &r->prompt, &r->n_prompt);
+	rv_free(data);
+	return st;
+}
+
+static int get_prompt(run *r) {
+	if (r->args.tokens) {
+		int64_t n_vocab = rv_model_hparams(r->model)->n_vocab;
+		if (rv_cli_parse_ids(r->args.tokens, n_vocab, &r->prompt, &r->n_prompt) != RV_OK)
+			return rv_cli_usage(r->cli, "--tokens: %s", rv_error_message());
+		if (!rv_model_tokenizer(r->model) && !r->args.ids)
+			return rv_cli_usage(r->cli, "--ids: needed, for the model has no tokenizer");
+	} else if (encode_prompt(r) != RV_OK) {
+		return rv_cli_fail(r->cli);
+	}
+	if (r->n_prompt == 0)
+		return rv_cli_usage(r->cli, "prompt: is empty, at least one token is needed");
+	return RV_CLI_GO;
+}
+
+/* ---- output ---- */
+
+static rv_status keep(run *r, int32_t id, const char *text, size_t len, double logprob) {
+	if (len > 0) {
+		RV_TRY(rv_grow((void **)&r->text, r->n_text, r->n_text + len, 1, "text"));
+		memcpy(r->text + r->n_text, text, len);
+		r->n_text += len;
+	}
+	if (id >= 0 && (json_array_append_new(r->ids, json_integer(id)) != 0 ||
+	                json_array_append_new(r->logprobs, rv_cli_json_real(logprob)) != 0))
+		return rv_fail(RV_ERR_NO_MEMORY, "JSON output: out of memory");
+	return RV_OK;
+}
+
+static rv_status print_id(run *r, int32_t id) {
+	char text[16];
+	int n = snprintf(text, sizeof text, r->n_shown++ ? " %d" : "%d", id);
+	return rv_cli_write(text, (size_t)n);
+}
+
+/* One more token; id -1: text held back until the end. */
+static int on_token(void *user, int32_t id, const char *text, size_t len, double logprob) {
+	run *r = user;
+	/* The prompt is done: from here on a signal is noticed between tokens. */
+	rv_context_set_cancel(r->ctx, NULL, NULL);
+	if (r->cli->common.json)
+		r->output = keep(r, id, text, len, logprob);
+	else if (r->args.ids)
+		r->output = id >= 0 ? print_id(r, id) : RV_OK;
+	else if (len > 0)
+		r->output = rv_cli_write(text, len);
+	return r->output != RV_OK || rv_cli_signal(NULL);
+}
+
+/* Tokens after the first, a second: the first belongs to the prompt. */
+static double decode_rate(const rv_generate_result *res) {
+	double ns = (double)(res->prompt_ns + res->generate_ns - res->first_token_ns);
+	return res->n_generated > 1 && ns > 0 ? 1e9 * (double)(res->n_generated - 1) / ns : 0;
+}
+
+static double prompt_rate(const rv_generate_result *res) {
+	return res->prompt_ns > 0 ? 1e9 * (double)res->n_prompt / (double)res->prompt_ns : 0;
+}
+
+static void print_timings(const rv_generate_result *res) {
+	fprintf(stderr,
+	        "prompt %lld tokens, %.1f tok/s; first token %.1f ms; generated %lld tokens, decode "
+	        "%.1f tok/s; stop: %s\n",
+	        (long long)res->n_prompt, prompt_rate(res), 1e-6 * (double)res->first_token_ns,
+	        (long long)res->n_generated, decode_rate(res), rv_stop_name(res->stop));
+}
+
+static int finish_json(run *r) {
+	const rv_generate_result *res = &r->result;
+	const rv_context_options *o = rv_context_get_options(r->ctx);
+	json_t *prompt = json_array();
+	for (size_t i = 0; i < r->n_prompt; i++)
+		json_array_append_new(prompt, json_integer(r->prompt[i]));
+	json_t *out = json_pack(
+	        "{s:s, s:o, s:O, s:O, s:o, s:s, s:I, s:I}", "model", rv_model_path(r->model),
+	        "prompt_tokens", prompt, "tokens", r->ids, "logprobs", r->logprobs, "text",
+	        rv_cli_json_text(r->text ? r->text : "", r->n_text), "stop", rv_stop_name(res->stop),
+	        "n_prompt", (json_int_t)res->n_prompt, "n_generated", (json_int_t)res->n_generated);
+	json_t *timing =
+	        json_pack("{s:f, s:f, s:f, s:f, s:f}", "prompt_ms", 1e-6 * (double)res->prompt_ns,
+	                  "first_token_ms", 1e-6 * (double)res->first_token_ns, "generate_ms",
+	                  1e-6 * (double)res->generate_ns, "prompt_tok_s", prompt_rate(res),
+	                  "decode_tok_s", decode_rate(res));
+	json_t *how =
+	        json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:f, s:f}", "backend",
+	                  rv_backend_name(o->backend), "level", rv_level_name(o->level), "kv",
+	                  rv_kv_type_name(o->kv_type), "attn", rv_cli_attentions[o->attention],
+	                  "threads", o->n_threads, "seed", (json_int_t)r->cli->common.seed,
+	                  "temperature", r->args.sampling.temperature, "top_p", r->args.sampling.top_p);
+	json_object_set_new(out, "timing", timing);
+	json_object_set_new(out, "options", how);
+	return rv_cli_finish_json(r->cli, out);
+}
+
+static int finish(run *r) {
+	if (r->cli->common.json)
+		return finish_json(r);
+	/* A terminal's prompt starts on a line of its own; a file gets the text and nothing else. */
+	if (r->args.ids || isatty(STDOUT_FILENO))
+		putchar('\n');
+	return rv_cli_finish(r->cli);
+}
+
+/* ---- the run ---- */
+
+static int generate(run *r) {
+	const char *stops[RV_OPTION_LIST_MAX + 1] = {0};
+	memcpy(stops, r->args.stop.items, (size_t)r->args.stop.n * sizeof *stops);
+	rv_generate_options how = rv_generate_defaults();
+	how.n_predict = r->args.n_predict;
+	how.stop_strings = r->args.stop.n ? stops : NULL;
+	how.ignore_end = r->args.ignore_eos;
+	how.on_token = on_token;
+	how.user = r;
+	rv_context_set_cancel(r->ctx, rv_cli_signal, NULL);
+	rv_status st = rv_generate(r->ctx, 0, r->prompt, (int64_t)r->n_prompt, r->sampler, &how, NULL,
+	                           &r->result);
+	if (st == RV_OK)
+		print_timings(&r->result);
+	if (st != RV_OK || r->output != RV_OK) {
+		int status = rv_cli_fail(r->cli);
+		return status;
+	}
+	int status = finish(r);
+	int signal_number = rv_cli_signal(NULL);
+	return signal_number ? 128 + signal_number : status;
+}
+
+static int prepare(run *r) {
+	int status = rv_cli_open_model(r->cli, r->load.model, &r->model);
+	if (status == RV_CLI_GO)
+		status = get_prompt(r);
+	if (status == RV_CLI_GO)
+		status = rv_cli_open_context(r->cli, &r->load, r->model, &r->ctx);
+	if (status != RV_CLI_GO)
+		return status;
+	r->args.sampling.seed = (uint64_t)r->cli->common.seed;
+	if (rv_sampler_create(&r->sampler, &r->args.sampling, rv_model_hparams(r->model)->n_vocab) !=
+	    RV_OK)
+		return rv_cli_fail(r->cli);
+	if (!r->cli->common.json)
+		return RV_CLI_GO;
+	r->ids = json_array();
+	r->logprobs = json_array();
+	if (r->ids && r->logprobs)
+		return RV_CLI_GO;
+	rv_fail(RV_ERR_NO_MEMORY, "JSON output: out of memory");
+	return rv_cli_fail(r->cli);
+}
+
+int rv_cmd_run(rv_cli *cli) {
+	run r = {.cli = cli, .load = rv_cli_model_defaults()};
+	int status = parse(&r);
+	if (status == RV_CLI_GO)
+		status = check(&r);
+	if (status != RV_CLI_GO)
+		return status;
+	rv_cli_hold_signals();
+	status = prepare(&r);
+	if (status == RV_CLI_GO)
+		status = generate(&r);
+	json_decref(r.ids);
+	json_decref(r.logprobs);
+	rv_free(r.text);
+	rv_free(r.prompt);
+	rv_sampler_destroy(r.sampler);
+	rv_context_destroy(r.ctx);
+	rv_model_release(r.model);
+	return status;
+}

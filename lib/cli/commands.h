@@ -1,0 +1,30 @@
+/* The sub-commands, one row and one file (cmd_<name>.c) each.
+ * X(name, words, most words, has its own -t, summary, further help) */
+#ifndef RV_CLI_COMMANDS_H
+#define RV_CLI_COMMANDS_H
+
+#include "cli/cli.h"
+
+/* clang-format off */
+#define RV_COMMAND_TABLE(X)                                                                            \
+	X(info, "", 0, 0, "Describe a model file (-m) or this machine (--system)", NULL)               \
+	X(tokenize, "[TEXT]", 1, 0, "Turn text into token ids, or ids into bytes",                     \
+	  "Bytes are taken as they are; ids are printed on one line, separated by blanks.\n")          \
+	X(logits, "", 0, 0, "Write the logits of every token of a sequence to a file",                 \
+	  "The file is raw little-endian f32, n_tokens x vocabulary.\n")                               \
+	X(run, "", 0, 0, "Continue a prompt",                                                          \
+	  "Text alone goes to stdout as it is made; timings go to stderr.\n")                          \
+	X(quantize, "IN [OUT] TYPE", 3, 0, "Write a model file in another type or mix of types",       \
+	  "With --dry-run IN may be a preset or llama-2-7b, OUT is not needed and nothing is written.\n") \
+	X(synth, "PRESET OUT", 2, 0, "Write a model file of a preset's shape with random weights",     \
+	  "For speed and memory at true shapes; its text means nothing.\n")                            \
+	X(bench, "", 0, 1, "Measure prompt and decode speed",                                          \
+	  "Lists and ranges (1,2,8-32*2,64-128+32) are crossed; repetitions are interleaved over the\n" \
+	  "tests of a model, after a warm-up of each that is not counted.\n")
+/* clang-format on */
+
+#define ROW(name, words, max_words, own_threads, summary, notes) int rv_cmd_##name(rv_cli *cli);
+RV_COMMAND_TABLE(ROW)
+#undef ROW
+
+#endif
