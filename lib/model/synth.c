@@ -27,8 +27,10 @@
 typedef enum law_scale { SCALE_NONE, SCALE_INPUT, SCALE_RESIDUAL } law_scale;
 
 /* x ~ mean + sd N(0, 1), sd divided by sqrt(row length), and by sqrt(2 n_layers) too for what is added
- * to the residual stream: activations then have about unit variance at every depth. The gain of the
- * head is the standard deviation of the logits, since the final norm gives rows of unit mean square. */
+ * to the residual stream: activations are then of order one at every depth. The gain of the head is the
+ * standard deviation of the logits, since the final norm gives rows of unit mean square. The layers'
+ * gain outweighs the embedding in the stream: else the head of a tied model would answer every token
+ * with itself. */
 static const struct law {
 	double mean, sd;
 	law_scale scale;
@@ -38,9 +40,9 @@ static const struct law {
         [RV_ATTN_K] = {0, 1, SCALE_INPUT},        [RV_ATTN_V] = {0, 1, SCALE_INPUT},
         [RV_ATTN_Q_BIAS] = {0, 0.02, SCALE_NONE}, [RV_ATTN_K_BIAS] = {0, 0.02, SCALE_NONE},
         [RV_ATTN_V_BIAS] = {0, 0.02, SCALE_NONE}, [RV_ATTN_Q_NORM] = {1, 0, SCALE_NONE},
-        [RV_ATTN_K_NORM] = {1, 0, SCALE_NONE},    [RV_ATTN_OUT] = {0, 1, SCALE_RESIDUAL},
+        [RV_ATTN_K_NORM] = {1, 0, SCALE_NONE},    [RV_ATTN_OUT] = {0, 4, SCALE_RESIDUAL},
         [RV_FFN_NORM] = {1, 0, SCALE_NONE},       [RV_FFN_GATE] = {0, 1, SCALE_INPUT},
-        [RV_FFN_UP] = {0, 1, SCALE_INPUT},        [RV_FFN_DOWN] = {0, 1, SCALE_RESIDUAL},
+        [RV_FFN_UP] = {0, 1, SCALE_INPUT},        [RV_FFN_DOWN] = {0, 4, SCALE_RESIDUAL},
         [RV_OUTPUT_NORM] = {1, 0, SCALE_NONE},    [RV_OUTPUT] = {0, 2, SCALE_INPUT},
 };
 
