@@ -1,0 +1,2 @@
+#include "tests/support/test.h"
+#include <string.h>
