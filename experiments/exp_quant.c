@@ -1,0 +1,438 @@
+/* T1: quantization formats: size, loss against the unquantized model, speed. */
+#include "base/mem.h"
+#include "base/rng.h"
+#include "base/sysinfo.h"
+#include "base/vm.h"
+#include "engine/context.h"
+#include "engine/sampler.h"
+#include "eval/divergence.h"
+#include "lab/experiment.h"
+#include "lab/models.h"
+#include "model/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- declaration ---- */
+
+#define SOURCE "source" /* the unquantized model itself */
+
+static const rv_param_value formats[] = {
+        {SOURCE, 0, RV_PROFILE_SMOKE}, {"F16", 0, RV_PROFILE_SMOKE},    {"Q8_0", 0, RV_PROFILE_SMOKE},
+        {"Q6_K", 0, RV_PROFILE_SMOKE}, {"Q5_K_M", 0, RV_PROFILE_SMOKE}, {"Q4_K_M", 0, RV_PROFILE_SMOKE},
+        {"Q4_0", 0, RV_PROFILE_SMOKE}, {"Mixed", 0, RV_PROFILE_SMOKE},
+};
+enum { N_FORMATS = sizeof formats / sizeof formats[0] };
+
+static const rv_param params[] = {
+        {"format", "", "type or mix the model is quantized to", RV_PARAM_QUERY, RV_PARAM_TEXT, formats,
+         N_FORMATS},
+};
+
+enum {
+	BITS,
+	FALLBACKS,
+	FILE_MB,
+	BYTES_PER_PARAM,
+	CROSS_ENTROPY,
+	KL,
+	KL_SE,
+	SAME_TOP,
+	QUALITY_LOSS,
+	TG,
+	TG_ROOFLINE,
+	PP,
+	MEDIUM_BYTES,
+	MEDIUM_GB,
+	N_METRICS
+};
+
+static const rv_metric metrics[N_METRICS] = {
+        [BITS] = {"bits_per_weight", "bits", "bits / weight", "bits stored, all tensors / parameters",
+                  RV_LOWER, 1, 0, NULL, "%.3f"},
+        [FALLBACKS] = {"fallbacks", "tensors", "fall-backs",
+                       "tensors whose row length did not fit the wanted type", RV_LOWER, 1, 0, NULL,
+                       "%.0f"},
+        [FILE_MB] = {"file_mb", "MB", "file", "file size, 1e6 bytes", RV_LOWER, 1, 0, NULL, "%.2f"},
+        [BYTES_PER_PARAM] = {"bytes_per_param", "bytes", "bytes / parameter", "bits_per_weight / 8",
+                             RV_LOWER, 1, 1, NULL, "%.4f"},
+        [CROSS_ENTROPY] = {"cross_entropy", "nats", "cross-entropy",
+                           "mean -log p(next token) on the sampled sequences", RV_LOWER, 1, 0, NULL,
+                           "%.4f"},
+        [KL] = {"kl", "nats", "KL divergence", "mean over positions of sum p log(p / q), p unquantized",
+                RV_LOWER, 1, 0, NULL, "%.2e"},
+        [KL_SE] = {"kl_se", "nats", "KL standard error", "standard error of kl over the sequences",
+                   RV_LOWER, 1, 1, NULL, "%.2e"},
+        [SAME_TOP] = {"same_top_pct", "%", "same top", "positions with the same most probable token",
+                      RV_HIGHER, 1, 0, NULL, "%.2f"},
+        [QUALITY_LOSS] = {"quality_loss_pct", "%", "quality loss",
+                          "perplexity above the unquantized model's on the same sequences", RV_LOWER, 1,
+                          0, NULL, "%.3f"},
+        [TG] = {"tg_tok_s", "tok/s", "decode",
+                "tokens decoded a second, one sequence, from an empty cache", RV_HIGHER, 0, 0,
+                "tg_roofline_pct", "%.1f"},
+        [TG_ROOFLINE] = {"tg_roofline_pct", "%", "decode, % of roofline",
+                         "decode / (read bandwidth / bytes read a token)", RV_HIGHER, 0, 0, NULL,
+                         "%.1f"},
+        [PP] = {"pp_tok_s", "tok/s", "prefill", "prompt tokens evaluated a second", RV_HIGHER, 0, 0,
+                NULL, "%.1f"},
+        [MEDIUM_BYTES] = {"medium_bytes_per_param", "bytes", "medium: bytes / parameter",
+                          "by plan for the shape of RuvLTRA-Medium", RV_LOWER, 1, 1, NULL, "%.4f"},
+        [MEDIUM_GB] = {"medium_gb", "GB", "medium: size",
+                       "tensor data of RuvLTRA-Medium in this format, by plan, 1e9 bytes", RV_LOWER, 1,
+                       0, NULL, "%.3f"},
+};
+
+enum { TYPES, N_FACTS };
+static const rv_fact facts[N_FACTS] = {
+        [TYPES] = {"types", "tensor types", "number of tensors of each type"},
+};
+
+/* ---- how much is measured ---- */
+
+typedef struct scale {
+	int n_seqs, n_tokens; /* quality: sampled sequences, positions scored in each */
+	int tg_tokens, pp_tokens;
+	double sample_s; /* at least this long */
+} scale;
+
+static const scale scales[RV_PROFILE_COUNT] = {
+        [RV_PROFILE_SMOKE] = {4, 64, 32, 128, 0.02},
+        [RV_PROFILE_QUICK] = {16, 128, 64, 256, 0.03},
+        [RV_PROFILE_FULL] = {16, 128, 32, 512, 0.03},
+};
+#define MAX_LOGITS_BYTES 2e9 /* of the unquantized model, kept to compare with */
+
+static const char *const default_preset[RV_PROFILE_COUNT] = {"nano", "nano", "medium"};
+
+/* The profile's scale, cut to what the model can hold. */
+static scale scale_for(rv_profile profile, const rv_hparams *hp) {
+	scale s = scales[profile];
+	int limit = hp->n_ctx_train < 4096 ? (int)hp->n_ctx_train : 4096;
+	int *const lengths[] = {&s.n_tokens, &s.tg_tokens, &s.pp_tokens};
+	for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++)
+		if (*lengths[i] > limit)
+			*lengths[i] = limit;
+	while (s.n_seqs > 1 &&
+	       (double)s.n_seqs * s.n_tokens * (double)hp->n_vocab * 4 > MAX_LOGITS_BYTES)
+		s.n_seqs--;
+	return s;
+}
+
+static rv_status prepare(const rv_experiment *exp, const rv_run_config *config, rv_inputs *in) {
+	(void)exp;
+	if (config->model != NULL)
+		snprintf(in->model_path, sizeof in->model_path, "%s", config->model);
+	else
+		RV_TRY(rv_lab_synth(config, default_preset[config->profile], "F16", config->seed,
+		                    in->model_path, sizeof in->model_path));
+	rv_model *model = NULL;
+	RV_TRY(rv_model_open(&model, in->model_path, NULL));
+	rv_status status = rv_model_sha256(model, in->model_sha256);
+	scale s = scale_for(config->profile, rv_model_hparams(model));
+	const char *slash = strrchr(in->model_path, '/');
+	snprintf(in->model_label, sizeof in->model_label, "%.80s, %.3g M parameters%s",
+	         slash != NULL ? slash + 1 : in->model_path, (double)rv_model_n_params(model) * 1e-6,
+	         rv_lab_is_synth(rv_model_gguf(model)) ? ", random weights" : "");
+	snprintf(in->settings, sizeof in->settings, "quality %dx%d tg %d pp %d sample %g s", s.n_seqs,
+	         s.n_tokens, s.tg_tokens, s.pp_tokens, s.sample_s);
+	rv_model_release(model);
+	return status;
+}
+
+/* ---- the fixture: every format's model, open at once ---- */
+
+typedef struct arm {
+	rv_model *model;
+	rv_context *ctx;
+	int n_fallbacks;
+	double tg_bound; /* tokens a second at most, by memory */
+	int tg_repeats, pp_repeats;
+} arm;
+
+typedef struct fixture {
+	const rv_run_config *config;
+	scale size;
+	rv_model *source;
+	int synth;
+	int32_t *prompt;          /* random tokens for speed */
+	arm arms[N_FORMATS];      /* by format; model NULL: not wanted */
+	rv_divergence_base *base; /* made at the first quality measurement */
+} fixture;
+
+static void teardown(void *user) {
+	fixture *f = user;
+	for (int i = 0; i < N_FORMATS; i++) {
+		rv_context_destroy(f->arms[i].ctx);
+		rv_model_release(f->arms[i].model);
+	}
+	rv_divergence_base_destroy(f->base);
+	rv_model_release(f->source);
+	rv_free(f->prompt);
+	rv_free(f);
+}
+
+/* ---- speed ---- */
+
+static rv_row token_row(const fixture *f, int position, int last) {
+	return (rv_row){.token = f->prompt[position],
+	                .position = position,
+	                .parent = -1,
+	                .flags = last ? RV_ROW_LOGITS : 0};
+}
+
+static rv_status decode_once(const fixture *f, rv_context *ctx) {
+	RV_TRY(rv_seq_truncate(ctx, 0, 0));
+	for (int i = 0; i < f->size.tg_tokens; i++) {
+		rv_row row = token_row(f, i, 1);
+		RV_TRY(rv_context_eval(ctx, &row, 1));
+	}
+	return RV_OK;
+}
+
+static rv_status prefill_once(const fixture *f, rv_context *ctx) {
+	rv_row rows[4096];
+	RV_TRY(rv_seq_truncate(ctx, 0, 0));
+	for (int i = 0; i < f->size.pp_tokens; i++)
+		rows[i] = token_row(f, i, i + 1 == f->size.pp_tokens);
+	return rv_context_eval(ctx, rows, f->size.pp_tokens);
+}
+
+typedef rv_status work_fn(const fixture *f, rv_context *ctx);
+
+static rv_status timed(const fixture *f, rv_context *ctx, work_fn *work, int repeats, double *seconds) {
+	int64_t before = rv_now_ns();
+	for (int i = 0; i < repeats; i++)
+		RV_TRY(work(f, ctx));
+	*seconds = (double)(rv_now_ns() - before) * 1e-9;
+	return RV_OK;
+}
+
+/* Runs of `work` that together last a sample; the first run warms caches and is not counted. */
+static rv_status repeats_for(const fixture *f, rv_context *ctx, work_fn *work, int *repeats) {
+	double seconds = 0;
+	RV_TRY(work(f, ctx));
+	for (*repeats = 1;; *repeats *= 2) {
+		RV_TRY(timed(f, ctx, work, *repeats, &seconds));
+		if (seconds >= f->size.sample_s)
+			return RV_OK;
+		if (seconds > f->size.sample_s / 8) {
+			*repeats = (int)ceil(*repeats * f->size.sample_s / seconds * 1.1);
+			return RV_OK;
+		}
+	}
+}
+
+static rv_status measure_speed(const fixture *f, const arm *a, rv_record *record) {
+	double tg_s = 0, pp_s = 0;
+	RV_TRY(timed(f, a->ctx, decode_once, a->tg_repeats, &tg_s));
+	RV_TRY(timed(f, a->ctx, prefill_once, a->pp_repeats, &pp_s));
+	double tg = (double)f->size.tg_tokens * a->tg_repeats / tg_s;
+	record->values[TG] = tg;
+	record->values[TG_ROOFLINE] = 100 * tg / a->tg_bound;
+	record->values[PP] = (double)f->size.pp_tokens * a->pp_repeats / pp_s;
+	return RV_OK;
+}
+
+/* Bytes that decoding one token reads: every weight (of an untied embedding one row) and, on average,
+ * half of the cache. */
+static double bytes_per_token(const fixture *f, const arm *a) {
+	const rv_hparams *hp = rv_model_hparams(a->model);
+	double bytes = (double)rv_model_weight_bytes(a->model);
+	const rv_weight *embd = rv_model_weight(a->model, RV_TOKEN_EMBD, -1);
+	if (!hp->tied)
+		bytes -= (double)(embd->rows - 1) * (double)embd->row_bytes;
+	double cache_row =
+	        (double)rv_kv_row_bytes(rv_context_get_options(a->ctx)->kv_type, hp->head_dim);
+	return bytes + (double)(hp->n_layers * hp->n_kv_heads) * cache_row * f->size.tg_tokens;
+}
+
+/* A model that fits in the caches is held against their bandwidth, not the memory's. */
+static rv_status decode_bound(const fixture *f, arm *a) {
+	const rv_calibration *c = &f->config->calibration;
+	double bytes = bytes_per_token(f, a), gb_s = c->read_gb_s;
+	if (bytes < 2 * (double)c->cache_bytes)
+		RV_TRY(rv_calibrate_read(f->config->threads, (size_t)bytes, 0.05, &gb_s));
+	a->tg_bound = gb_s * 1e9 / bytes;
+	return RV_OK;
+}
+
+/* ---- set-up ---- */
+
+static rv_status open_format(fixture *f, int format) {
+	const rv_run_config *c = f->config;
+	arm *a = &f->arms[format];
+	char path[4096];
+	if (strcmp(formats[format].text, SOURCE) == 0) {
+		a->model = rv_model_retain(f->source);
+	} else {
+		const rv_quant_target *target = rv_quant_target_by_name(formats[format].text);
+		if (target == NULL)
+			return rv_fail(RV_ERR_INVALID, "%s: unknown type", formats[format].text);
+		rv_quant_plan plan;
+		const rv_quant_options options = {.target = target};
+		RV_TRY(rv_quant_plan_file(&plan, rv_model_gguf(f->source), &options));
+		a->n_fallbacks = plan.n_fallbacks;
+		rv_quant_plan_free(&plan);
+		RV_TRY(rv_lab_quantized(c, c->inputs.model_path, c->inputs.model_sha256, target, path,
+		                        sizeof path));
+		RV_TRY(rv_model_open(&a->model, path, NULL));
+	}
+	rv_context_options options = rv_context_defaults();
+	options.n_threads = c->n_threads;
+	options.n_ctx = f->size.pp_tokens;
+	if (options.n_ctx < f->size.tg_tokens)
+		options.n_ctx = f->size.tg_tokens;
+	if (options.n_ctx < f->size.n_tokens)
+		options.n_ctx = f->size.n_tokens;
+	RV_TRY(rv_context_create(&a->ctx, a->model, &options));
+	rv_context_set_cancel(a->ctx, c->cancelled, c->user);
+	RV_TRY(repeats_for(f, a->ctx, decode_once, &a->tg_repeats));
+	RV_TRY(repeats_for(f, a->ctx, prefill_once, &a->pp_repeats));
+	return decode_bound(f, a);
+}
+
+static rv_status fill_fixture(fixture *f, const rv_point *points, int n_points) {
+	const rv_run_config *c = f->config;
+	RV_TRY(rv_model_open(&f->source, c->inputs.model_path, NULL));
+	const rv_hparams *hp = rv_model_hparams(f->source);
+	f->synth = rv_lab_is_synth(rv_model_gguf(f->source));
+	f->size = scale_for(c->profile, hp);
+	RV_TRY(RV_ALLOC(&f->prompt, 4096, "prompt"));
+	rv_rng rng;
+	rv_rng_stream(&rng, c->seed, 1);
+	for (int i = 0; i < 4096; i++)
+		f->prompt[i] = (int32_t)rv_rng_below(&rng, (uint64_t)hp->n_vocab);
+	for (int i = 0; i < n_points; i++) {
+		if (c->cancelled(c->user))
+			return rv_fail(RV_ERR_CANCELLED, "interrupted");
+		RV_TRY(open_format(f, points[i].values[0]));
+	}
+	return RV_OK;
+}
+
+static rv_status setup(const rv_experiment *exp, const rv_run_config *config, const rv_point *points,
+                       int n_points, void **out) {
+	(void)exp;
+	fixture *f = NULL;
+	RV_TRY(RV_ALLOC(&f, 1, "experiment"));
+	f->config = config;
+	rv_status status = fill_fixture(f, points, n_points);
+	if (status != RV_OK) {
+		teardown(f);
+		return status;
+	}
+	*out = f;
+	return RV_OK;
+}
+
+/* ---- what does not change from repetition to repetition ---- */
+
+static void measure_size(const arm *a, rv_record *record) {
+	const rv_gguf *gguf = rv_model_gguf(a->model);
+	int count[RV_TYPE_LIMIT] = {0};
+	for (size_t i = 0; i < rv_gguf_n_tensors(gguf); i++)
+		count[rv_gguf_tensor_at(gguf, i)->type]++;
+	char text[RV_REASON_BYTES] = "";
+	size_t at = 0;
+	for (int t = 0; t < RV_TYPE_LIMIT && at < sizeof text; t++)
+		if (count[t] > 0)
+			at += (size_t)snprintf(text + at, sizeof text - at, "%s%d %s",
+			                       at > 0 ? ", " : "", count[t], rv_type_get(t)->name);
+	rv_record_fact(record, TYPES, "%s", text);
+	double bytes = (double)rv_model_weight_bytes(a->model), n = (double)rv_model_n_params(a->model);
+	record->values[BITS] = 8 * bytes / n;
+	record->values[BYTES_PER_PARAM] = bytes / n;
+	record->values[FILE_MB] = (double)rv_gguf_file_bytes(gguf) * 1e-6;
+	record->values[FALLBACKS] = a->n_fallbacks;
+}
+
+static rv_status measure_medium(int format, rv_record *record) {
+	if (strcmp(formats[format].text, SOURCE) == 0) {
+		rv_record_na(record, MEDIUM_BYTES, "not a format");
+		rv_record_na(record, MEDIUM_GB, "not a format");
+		return RV_OK;
+	}
+	const rv_preset *medium = rv_preset_by_name("medium");
+	const rv_quant_options options = {.target = rv_quant_target_by_name(formats[format].text)};
+	rv_quant_plan plan;
+	RV_TRY(rv_quant_plan_shape(&plan, rv_arch_by_name(medium->arch, strlen(medium->arch)),
+	                           &medium->hp, &options));
+	record->values[MEDIUM_BYTES] = (double)plan.to_bytes / (double)plan.n_params;
+	record->values[MEDIUM_GB] = (double)plan.to_bytes * 1e-9;
+	rv_quant_plan_free(&plan);
+	return RV_OK;
+}
+
+static rv_status measure_quality(fixture *f, const arm *a, rv_record *record) {
+	static const int quality[] = {CROSS_ENTROPY, KL, KL_SE, SAME_TOP, QUALITY_LOSS};
+	for (size_t i = 0; f->synth && i < sizeof quality / sizeof quality[0]; i++)
+		rv_record_na(record, quality[i], "untrained weights");
+	if (f->synth)
+		return RV_OK;
+	if (f->base == NULL) {
+		const rv_divergence_options options = {.n_seqs = f->size.n_seqs,
+		                                       .n_tokens = f->size.n_tokens,
+		                                       .seed = f->config->seed,
+		                                       .n_threads = f->config->n_threads,
+		                                       .cancelled = f->config->cancelled,
+		                                       .user = f->config->user};
+		RV_TRY(rv_divergence_base_create(&f->base, f->source, &options));
+	}
+	rv_divergence d;
+	RV_TRY(rv_divergence_measure(f->base, a->ctx, &d));
+	record->values[CROSS_ENTROPY] = d.cross_entropy;
+	record->values[KL] = d.kl;
+	record->values[KL_SE] = d.kl_se;
+	record->values[SAME_TOP] = 100 * d.same_top;
+	record->values[QUALITY_LOSS] = 100 * expm1(d.cross_entropy - d.base_cross_entropy);
+	return RV_OK;
+}
+
+static rv_status run(void *user, const rv_point *point, int repetition, rv_record *record) {
+	fixture *f = user;
+	int format = point->values[0];
+	const arm *a = &f->arms[format];
+	if (repetition == 0) {
+		measure_size(a, record);
+		RV_TRY(measure_medium(format, record));
+		RV_TRY(measure_quality(f, a, record));
+	}
+	return measure_speed(f, a, record);
+}
+
+static const rv_experiment quantization = {
+        .id = "T1",
+        .name = "t1_quantization",
+        .title = "Quantization formats",
+        .about = "The model is quantized to every format. Loss is measured against the unquantized "
+                 "model on "
+                 "sequences sampled from it under the seed at temperature 1; quality loss is the "
+                 "increase of "
+                 "perplexity on them. Formats are timed in turns, in a seeded shuffled order. The "
+                 "roofline of "
+                 "decoding is the read bandwidth of the same threads over the bytes read a token; "
+                 "weights "
+                 "that fit in the cache are held against the cache's bandwidth. The documents speak of "
+                 "RuvLTRA-Medium: its sizes are computed from its shape, tensor by tensor.",
+        .documented = "t1_quantization.csv",
+        .plot = "t1_quantization",
+        .params = params,
+        .n_params = 1,
+        .metrics = metrics,
+        .n_metrics = N_METRICS,
+        .facts = facts,
+        .n_facts = N_FACTS,
+        .budget_s = {20, 50, 1800},
+        .min_n = 10,
+        .max_n = {10, 20, 15},
+        .prepare = prepare,
+        .setup = setup,
+        .run = run,
+        .teardown = teardown,
+};
+
+int main(int argc, char **argv) {
+	return rv_experiment_main(argc, argv, &quantization);
+}

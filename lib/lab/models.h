@@ -1,0 +1,24 @@
+/* Models that experiments make for themselves, kept under <root>/build/cache by content: a file is made
+ * once and shared by every experiment until its source, its target or the code that makes it changes.
+ */
+#ifndef RV_LAB_MODELS_H
+#define RV_LAB_MODELS_H
+
+#include "base/threads.h"
+#include "lab/experiment.h"
+#include "model/quantize.h"
+
+#include <stddef.h>
+
+/* Seeded random weights of a preset in one target; `path` receives the file's name. */
+rv_status rv_lab_synth(const rv_run_config *config, const char *preset, const char *target,
+                       uint64_t seed, char *path, size_t path_size);
+
+/* `source` (with the given SHA-256) quantized to `target`. */
+rv_status rv_lab_quantized(const rv_run_config *config, const char *source, const char *sha256,
+                           const rv_quant_target *target, char *path, size_t path_size);
+
+/* 1 when the file's weights are random (made by synth): its quality means nothing. */
+int rv_lab_is_synth(const rv_gguf *gguf);
+
+#endif
