@@ -42,10 +42,11 @@ typedef struct matmul_type {
 } matmul_type;
 
 enum {
-	TILE_ROWS = 4,            /* of a GEMV: enough independent streams to cover memory latency */
-	TILE_TOKENS = 4,          /* that share one unpacked block */
-	PREFETCH_BYTES = 1024,    /* ahead of each stream of a GEMV */
-	L2_ACT_BYTES = 192 * 1024 /* activations kept while the weight rows pass by */
+	TILE_ROWS = 4,         /* of a GEMV: enough independent streams to cover memory latency */
+	TILE_TOKENS = 4,       /* that share one unpacked block */
+	PREFETCH_BYTES = 1024, /* ahead of each stream of a GEMV */
+	PANEL_ROWS = 64,       /* passed over by every token tile, from L2 */
+	CHUNK_ELEMS = 4096     /* of the tile's activations, which stay in L1 meanwhile */
 };
 
 INLINE act_row act_row_at(const matmul_args *m, matmul_type type, int64_t tok) {
@@ -68,33 +69,18 @@ INLINE void prefetch_block(const uint8_t *block, size_t block_bytes) {
 		_mm_prefetch((const char *)block + PREFETCH_BYTES + i, _MM_HINT_T0);
 }
 
-INLINE void add_tail(__m256 *acc, tail_fn *tail, const uint8_t **w, const act_row *a, int64_t k,
-                     int64_t rest, int n_rows, int n_tok) {
-	const __m256i mask = lane_mask(rest);
-	UNROLL
-	for (int i = 0; i < n_rows * n_tok; i++) {
-		const __m256 x = _mm256_maskload_ps(a[i % n_tok].f + k - rest, mask);
-		acc[i] = _mm256_fmadd_ps(tail(w[i / n_tok], rest), x, acc[i]);
-	}
-}
-
-/* n_rows and n_tok are constants after inlining. */
-INLINE void matmul_tile(const matmul_args *m, matmul_type type, int64_t row, int64_t tok, int n_rows,
-                        int n_tok) {
+/* Blocks [from, to) of a register tile. n_rows and n_tok are constants after inlining. */
+INLINE void add_blocks(__m256 *sums, const matmul_args *m, matmul_type type, int64_t row,
+                       const act_row *a, int64_t from, int64_t to, int n_rows, int n_tok) {
 	__m256 acc[TILE_ROWS * TILE_TOKENS];
-	act_row a[TILE_TOKENS];
 	const uint8_t *w[TILE_ROWS];
 	UNROLL
-	for (int t = 0; t < n_tok; t++)
-		a[t] = act_row_at(m, type, tok + t);
-	UNROLL
 	for (int r = 0; r < n_rows; r++)
-		w[r] = m->w + (size_t)(row + r) * m->w_stride;
+		w[r] = m->w + (size_t)(row + r) * m->w_stride + (size_t)from * type.block_bytes;
 	UNROLL
 	for (int i = 0; i < n_rows * n_tok; i++)
-		acc[i] = _mm256_setzero_ps();
-	const int64_t blocks = m->k / type.block_elems;
-	for (int64_t b = 0; b < blocks; b++) {
+		acc[i] = sums[i];
+	for (int64_t b = from; b < to; b++) {
 		UNROLL
 		for (int r = 0; r < n_rows; r++) {
 			if (n_tok == 1)
@@ -103,49 +89,88 @@ INLINE void matmul_tile(const matmul_args *m, matmul_type type, int64_t row, int
 			w[r] += type.block_bytes;
 		}
 	}
-	const int64_t rest = m->k % type.block_elems;
-	if (type.tail && rest)
-		add_tail(acc, type.tail, w, a, m->k, rest, n_rows, n_tok);
 	UNROLL
 	for (int i = 0; i < n_rows * n_tok; i++)
-		m->y[(tok + i % n_tok) * m->ldy + row + i / n_tok] = sum_lanes(acc[i]);
+		sums[i] = acc[i];
+}
+
+/* The elements after the last whole block, then the lanes. */
+INLINE void finish_tile(const __m256 *sums, const matmul_args *m, matmul_type type, int64_t row,
+                        int64_t tok, const act_row *a, int n_rows, int n_tok) {
+	const int64_t rest = m->k % type.block_elems, whole = m->k - rest;
+	UNROLL
+	for (int i = 0; i < n_rows * n_tok; i++) {
+		__m256 acc = sums[i];
+		if (type.tail && rest) {
+			const uint8_t *w = m->w + (size_t)(row + i / n_tok) * m->w_stride +
+			                   (size_t)(whole / type.block_elems) * type.block_bytes;
+			const __m256 x = _mm256_maskload_ps(a[i % n_tok].f + whole, lane_mask(rest));
+			acc = _mm256_fmadd_ps(type.tail(w, rest), x, acc);
+		}
+		m->y[(tok + i % n_tok) * m->ldy + row + i / n_tok] = sum_lanes(acc);
+	}
 }
 
 /* A single token: the weights are read once, from memory. */
-INLINE void matmul_gemv(const matmul_args *m, matmul_type type, int64_t tok) {
-	int64_t row = 0;
-	for (; row + TILE_ROWS <= m->rows; row += TILE_ROWS)
-		matmul_tile(m, type, row, tok, TILE_ROWS, 1);
-	for (; row < m->rows; row++)
-		matmul_tile(m, type, row, tok, 1, 1);
+INLINE void gemv_rows(const matmul_args *m, matmul_type type, int64_t row, const act_row *a,
+                      int n_rows) {
+	__m256 sums[TILE_ROWS];
+	UNROLL
+	for (int i = 0; i < n_rows; i++)
+		sums[i] = _mm256_setzero_ps();
+	add_blocks(sums, m, type, row, a, 0, m->k / type.block_elems, n_rows, 1);
+	finish_tile(sums, m, type, row, 0, a, n_rows, 1);
 }
 
-/* Tokens [from, to) of every row: the row stays in L1, the activations in L2. */
-INLINE void matmul_panel(const matmul_args *m, matmul_type type, int64_t from, int64_t to) {
-	for (int64_t row = 0; row < m->rows; row++) {
-		int64_t tok = from;
-		for (; tok + TILE_TOKENS <= to; tok += TILE_TOKENS)
-			matmul_tile(m, type, row, tok, 1, TILE_TOKENS);
-		if (to - tok >= 2) {
-			matmul_tile(m, type, row, tok, 1, 2);
-			tok += 2;
-		}
-		if (tok < to)
-			matmul_tile(m, type, row, tok, 1, 1);
+INLINE void matmul_gemv(const matmul_args *m, matmul_type type) {
+	const act_row a = act_row_at(m, type, 0);
+	int64_t row = 0;
+	for (; row + TILE_ROWS <= m->rows; row += TILE_ROWS)
+		gemv_rows(m, type, row, &a, TILE_ROWS);
+	for (; row < m->rows; row++)
+		gemv_rows(m, type, row, &a, 1);
+}
+
+/* Rows [from, to), at most PANEL_ROWS, of n_tok tokens. The chunks of a row come in ascending order and
+ * meet in the same accumulators: cutting k changes no sum. */
+INLINE void panel_tile(const matmul_args *m, matmul_type type, int64_t from, int64_t to, int64_t tok,
+                       int n_tok) {
+	__m256 sums[PANEL_ROWS * TILE_TOKENS];
+	act_row a[TILE_TOKENS];
+	UNROLL
+	for (int t = 0; t < n_tok; t++)
+		a[t] = act_row_at(m, type, tok + t);
+	for (int64_t i = 0; i < (to - from) * n_tok; i++)
+		sums[i] = _mm256_setzero_ps();
+	const int64_t blocks = m->k / type.block_elems, chunk = CHUNK_ELEMS / type.block_elems;
+	for (int64_t b = 0; b < blocks; b += chunk) {
+		const int64_t end = b + chunk < blocks ? b + chunk : blocks;
+		for (int64_t row = from; row < to; row++)
+			add_blocks(sums + (row - from) * n_tok, m, type, row, a, b, end, 1, n_tok);
 	}
+	for (int64_t row = from; row < to; row++)
+		finish_tile(sums + (row - from) * n_tok, m, type, row, tok, a, 1, n_tok);
+}
+
+INLINE void matmul_panel(const matmul_args *m, matmul_type type, int64_t from, int64_t to) {
+	int64_t tok = 0;
+	for (; tok + TILE_TOKENS <= m->n_tok; tok += TILE_TOKENS)
+		panel_tile(m, type, from, to, tok, TILE_TOKENS);
+	if (m->n_tok - tok >= 2) {
+		panel_tile(m, type, from, to, tok, 2);
+		tok += 2;
+	}
+	if (tok < m->n_tok)
+		panel_tile(m, type, from, to, tok, 1);
 }
 
 INLINE void matmul_all(const matmul_args *m, matmul_type type) {
 	if (m->n_tok == 1) {
-		matmul_gemv(m, type, 0);
+		matmul_gemv(m, type);
 		return;
 	}
-	int64_t panel = m->a_stride ? (int64_t)(L2_ACT_BYTES / m->a_stride) : m->n_tok;
-	panel = panel / TILE_TOKENS * TILE_TOKENS;
-	if (panel < TILE_TOKENS)
-		panel = TILE_TOKENS;
-	for (int64_t tok = 0; tok < m->n_tok; tok += panel)
-		matmul_panel(m, type, tok, tok + panel < m->n_tok ? tok + panel : m->n_tok);
+	for (int64_t row = 0; row < m->rows; row += PANEL_ROWS)
+		matmul_panel(m, type, row, row + PANEL_ROWS < m->rows ? row + PANEL_ROWS : m->rows);
 }
 
 #define RV_DEFINE_MATMUL(name, step, bytes, elems)                                                     \
