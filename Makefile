@@ -177,6 +177,8 @@ TEST_LDFLAGS_test_threads := $(call wrap,aligned_alloc pthread_create)
 TEST_LDFLAGS_test_pool := $(call wrap,aligned_alloc)
 TEST_LDFLAGS_test_json := $(call wrap,aligned_alloc)
 TEST_LDFLAGS_test_options := $(call wrap,aligned_alloc)
+TEST_LDFLAGS_test_tokenizer_faults := $(call wrap,aligned_alloc)
+TEST_LIBS_test_pretokenize := -lpcre2-8
 
 define TEST_RULE
 $(B)/tests/$(1)/%: $(B)/obj/tests/$(1)/%.o $(foreach r,$(below_$(1)),$(call room_lib,$(r))) $(KERNEL_LIB)
