@@ -17,10 +17,10 @@
 
 struct rv_writer {
 	int fd;
-	rv_status status; /* of the first failed write: nothing is written after it */
-	char *path;       /* as given, for messages */
-	char *target;     /* with links followed: what is replaced. NULL: written straight to */
-	char *temp;       /* beside target; NULL: none */
+	int error;    /* errno of the first failed write: nothing is written after it */
+	char *path;   /* as given, for messages */
+	char *target; /* with links followed: what is replaced. NULL: written straight to */
+	char *temp;   /* beside target; NULL: none */
 	char *buffer;
 	size_t fill;
 	uint64_t tell;
@@ -142,6 +142,11 @@ rv_status rv_writer_open(rv_writer **out, const char *path) {
 	return RV_OK;
 }
 
+static rv_status cannot_write(const rv_writer *w) {
+	errno = w->error;
+	return rv_fail_errno(RV_ERR_IO, "%s: cannot write", w->path);
+}
+
 static rv_status write_all(rv_writer *w, const char *data, size_t size) {
 	while (size) {
 		ssize_t put = write(w->fd, data, size);
@@ -149,9 +154,8 @@ static rv_status write_all(rv_writer *w, const char *data, size_t size) {
 			data += put;
 			size -= (size_t)put;
 		} else if (put == 0 || errno != EINTR) {
-			if (put == 0)
-				errno = EIO;
-			return w->status = rv_fail_errno(RV_ERR_IO, "%s: cannot write", w->path);
+			w->error = put == 0 ? EIO : errno;
+			return cannot_write(w);
 		}
 	}
 	return RV_OK;
@@ -164,8 +168,8 @@ static rv_status flush(rv_writer *w) {
 }
 
 rv_status rv_writer_write(rv_writer *w, const void *data, size_t size) {
-	if (w->status != RV_OK)
-		return rv_fail(w->status, "%s: an earlier write failed", w->path);
+	if (w->error)
+		return cannot_write(w);
 	if (size > BUFFER_BYTES - w->fill)
 		RV_TRY(flush(w));
 	if (size >= BUFFER_BYTES) {
@@ -219,8 +223,8 @@ static rv_status sync_fd(int fd, const char *path, const char *what) {
 }
 
 static rv_status commit(rv_writer *w) {
-	if (w->status != RV_OK)
-		return rv_fail(w->status, "%s: an earlier write failed", w->path);
+	if (w->error)
+		return cannot_write(w);
 	RV_TRY(flush(w));
 	if (w->temp)
 		RV_TRY(sync_fd(w->fd, w->path, "the file"));
