@@ -31,9 +31,10 @@ OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit
 OPT_ubsan := -O1 -fsanitize=undefined -fno-sanitize-recover=all
 OPT_tsan := -O1 -fsanitize=thread
 OPT_coverage := -O0 --coverage
+OPT_fuzz := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT := $(OPT_$(VARIANT))
 ifeq ($(OPT),)
-$(error VARIANT=$(VARIANT): expected release, debug, asan, ubsan, tsan or coverage)
+$(error VARIANT=$(VARIANT): expected release, debug, asan, ubsan, tsan, coverage or fuzz)
 endif
 
 # -ffp-contract=off: the compiler must not fuse or split a sum by itself (invariance contract).
@@ -155,6 +156,26 @@ $(B)/bin/exp_%: $(B)/obj/experiments/exp_%.o $(PROGRAM_LIBS)
 	$(call say,LD      $@)
 	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LAB_LIBS) $(LIBS)
 
+$(B)/bin/report: $(B)/obj/experiments/report.o $(PROGRAM_LIBS)
+	@mkdir -p $(@D)
+	$(call say,LD      $@)
+	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LAB_LIBS) $(LIBS)
+
+# Models made for experiments are cached by content; what they hold also depends on this code.
+MODEL_CODE = lib/model/*.c lib/model/*.h kernels/*.c kernels/*.h kernels/*.def kernels/*/*.c
+$(B)/gen/rv_model_code.h: FORCE
+	@mkdir -p $(@D)
+	@echo "#define RV_MODEL_CODE \"$$(cat $(wildcard $(MODEL_CODE)) | sha256sum | cut -c1-16)\"" >$@.tmp
+	@if cmp -s $@.tmp $@; then rm -f $@.tmp; else mv -f $@.tmp $@; fi
+$(B)/obj/lib/lab/models.o: $(B)/gen/rv_model_code.h
+$(B)/obj/lib/lab/models.o: EXTRA_CPPFLAGS = -I$(B)/gen
+
+.PHONY: experiments report
+experiments: experiments-build $(B)/bin/report ## measure, draw, report [PROFILE=quick MODEL=F.gguf ONLY=T1,.. ARGS=..]
+	@PROFILE='$(PROFILE)' MODEL='$(MODEL)' ONLY='$(ONLY)' ARGS='$(ARGS)' scripts/run-experiments.sh $(B) run
+report: $(B)/bin/report ## draw the plots and write the report again from what was measured
+	@scripts/run-experiments.sh $(B) report
+
 # ---- tests: tests/<room>/test_*.c links its room and the rooms below, nothing above ----
 below_kernels :=
 below_base := base
@@ -186,6 +207,8 @@ $(B)/tests/$(1)/%: $(B)/obj/tests/$(1)/%.o $(foreach r,$(below_$(1)),$(call room
 	$(Q)$(CC) $(OPT) $(LDFLAGS) $$(TEST_LDFLAGS_$$*) -o $$@ $$(filter %.o,$$^) $$(filter %.a,$$^) $(if $(filter kernels,$(1)),-lm,-lcmocka $(if $(filter lab eval cli,$(1)),$$(LAB_LIBS)) $$(LIBS)) $$(TEST_LIBS_$$*)
 endef
 $(foreach r,kernels $(ROOMS),$(eval $(call TEST_RULE,$(r))))
+# The kernel checker is several files; it links kernels/ and libc alone.
+$(B)/tests/kernels/test_kernels: $(call obj,$(wildcard tests/kernels/check_*.c) $(addprefix tests/kernels/,controls.c harness.c))
 .PRECIOUS: $(B)/obj/%.o
 
 # T=text keeps the tests whose path holds it.
@@ -196,11 +219,32 @@ tests-build: $(TESTS)
 test: $(TESTS_BUILT) $(if $(filter %.sh,$(TESTS_ASKED)),all) ## run all tests, or those whose path holds T=text
 	@RV_BUILD=$(B) RV_VARIANT=$(VARIANT) CC='$(CC)' scripts/run-tests.py $(TEST_FLAGS) $(TESTS_ASKED)
 
+# Tests that count or fail allocations.
+TEST_LDFLAGS_test_gguf_bad := -Wl,--wrap=aligned_alloc
+TEST_LDFLAGS_test_gguf_alloc := -Wl,--wrap=aligned_alloc -Wl,--wrap=free
+
 # The same tests under a sanitizer, in a build folder of its own.
 VARIANT_B = $(if $(filter command,$(origin B)),$(B),build)/$@
 .PHONY: asan ubsan tsan
 asan ubsan tsan: ## all tests with AddressSanitizer + UBSan (asan), UBSan, or ThreadSanitizer
 	@$(MAKE) --no-print-directory VARIANT=$@ B=$(VARIANT_B) test
+
+# ---- fuzzing: tests/fuzz/fuzz_NAME.c, seeds and regression inputs in tests/fuzz/corpus/NAME/ ----
+# SIMD kernels see no untrusted bytes here, and take clang many minutes when instrumented.
+FUZZ_SECONDS ?= 60
+ifeq ($(VARIANT),fuzz)
+$(B)/obj/kernels/x86/%.o $(B)/obj/kernels/arm/%.o: OPT := -O1
+endif
+FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+.PHONY: fuzz fuzz-build
+fuzz: ## fuzz every parser for FUZZ_SECONDS (60) in all, under ASan + UBSan
+	@$(MAKE) --no-print-directory VARIANT=fuzz CC=clang B=$(VARIANT_B) fuzz-build
+	@scripts/fuzz.sh $(VARIANT_B)/fuzz $(FUZZ_SECONDS) $(FUZZERS)
+fuzz-build: $(FUZZERS:%=$(B)/fuzz/%)
+$(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(foreach r,$(below_model),$(call room_lib,$(r))) $(KERNEL_LIB)
+	@mkdir -p $(@D)
+	$(call say,LD      $@)
+	$(Q)$(CC) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LIBS)
 
 .PHONY: coverage
 coverage: ## line coverage of lib/ and kernels/ under the tests, a table a room

@@ -14,8 +14,8 @@
 
 #define RV_DOCUMENTED_FIELDS(X)                                                                        \
 	X(table)                                                                                       \
-	X(point) X(metric) X(value_lo) X(value_hi) X(unit) X(kind) X(hardware) X(seed)                 \
-	        X(comparable_reason)
+	X(point)                                                                                       \
+	X(metric) X(value_lo) X(value_hi) X(unit) X(kind) X(hardware) X(seed) X(comparable_reason)
 
 typedef struct rv_documented_row {
 	char *table, *point, *metric, *unit, *kind, *hardware, *seed,

@@ -1,5 +1,6 @@
 #include "lab/progress.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,15 +23,18 @@ void rv_progress_clear(rv_progress *p) {
 void rv_progress_show(void *user, const rv_sweep_progress *at) {
 	rv_progress *p = user;
 	double share = at->total > 0 ? (double)at->done / at->total : 1;
+	char eta[48] = "";
+	if (isfinite(at->left_s))
+		snprintf(eta, sizeof eta, ", about %.0f s left", at->left_s);
 	if (p->terminal) {
 		int full = (int)(share * BAR_CELLS);
-		fprintf(p->out, "\r\033[K%s [%.*s%*s] %3.0f %%  %d/%d  %.0f s, %.0f s left  %.48s",
-		        p->name, full, "########################", BAR_CELLS - full, "", 100 * share,
-		        at->done, at->total, at->elapsed_s, at->left_s, at->label);
+		fprintf(p->out, "\r\033[K%s [%.*s%*s] %3.0f %%  %d/%d, %.0f s%s  %.48s", p->name, full,
+		        "########################", BAR_CELLS - full, "", 100 * share, at->done,
+		        at->total, at->elapsed_s, eta, at->label);
 		fflush(p->out);
 	} else if (at->elapsed_s >= p->next_s) {
-		fprintf(p->out, "%s %d/%d repetitions, %.0f s, about %.0f s left, %s\n", p->name,
-		        at->done, at->total, at->elapsed_s, at->left_s, at->label);
+		fprintf(p->out, "%s: %d of %d repetitions, %.0f s%s, %s\n", p->name, at->done,
+		        at->total, at->elapsed_s, eta, at->label);
 		p->next_s = at->elapsed_s + PLAIN_EVERY_S;
 	}
 }

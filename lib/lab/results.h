@@ -81,7 +81,7 @@ int rv_results_find_metric(const rv_experiment *exp, const char *name);
 rv_status rv_results_json(const rv_results *r, const rv_documented *doc, const char *bandwidth_csv,
                           json_t **out);
 
-/* Points as tab-separated values with a header line starting with '#': label, parameters, facts, then
+/* Points as tab-separated values with a header line: label, status, parameters, facts, then the
  * median, lo95, hi95 and n of each metric; NaN for missing. For gnuplot. */
 rv_status rv_results_write_tsv(const rv_results *r, const char *path);
 

@@ -162,7 +162,7 @@ static rv_status put(rv_writer *w, const char *fmt, ...) {
 }
 
 static rv_status put_header(rv_writer *w, const rv_experiment *exp) {
-	RV_TRY(put(w, "#label\tstatus"));
+	RV_TRY(put(w, "label\tstatus"));
 	for (int i = 0; i < exp->n_params; i++)
 		RV_TRY(put(w, "\t%s", exp->params[i].name));
 	for (int f = 0; f < exp->n_facts; f++)

@@ -104,9 +104,8 @@ static void report(const group *g, const char *label) {
 		int more = s->exp->max_n[s->config->profile] - r->n_done;
 		cost += more > 0 && r->n_failures == 0 ? more * r->cost_s : 0;
 	}
-	double left = left_s(s);
-	s->progress(s->user, &(rv_sweep_progress){g->done, g->total, elapsed_s(s),
-	                                          fmax(0, fmin(cost, left)), label});
+	double left = cost > 0 ? fmax(0, fmin(cost, left_s(s))) : NAN;
+	s->progress(s->user, &(rv_sweep_progress){g->done, g->total, elapsed_s(s), left, label});
 }
 
 /* Which points can still reach the minimum n in the time left: while their cost is too much for it, the

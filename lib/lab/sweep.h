@@ -31,7 +31,7 @@ void rv_sweep_keys(const rv_experiment *exp, const char *identity, rv_point *poi
 
 typedef struct rv_sweep_progress {
 	int done, total;          /* repetitions of this process */
-	double elapsed_s, left_s; /* left: estimate */
+	double elapsed_s, left_s; /* left: estimate; NaN: none yet */
 	const char *label;        /* of the point about to be measured, or what is being prepared */
 } rv_sweep_progress;
 
