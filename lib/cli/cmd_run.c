@@ -194,7 +194,10 @@ static int get_prompt(run *r) {
 		return rv_cli_fail(r->cli);
 	}
 	if (r->n_prompt == 0)
-		return rv_cli_usage(r->cli, "prompt: is empty, at least one token is needed");
+		return rv_cli_usage(r->cli, "%s: is empty, at least one token is needed",
+		                    r->args.tokens ? "--tokens"
+		                    : r->args.file ? "--file"
+		                                   : "--prompt");
 	return RV_CLI_GO;
 }
 
