@@ -50,7 +50,7 @@ PKG_LIBS = $(eval PKG_LIBS := $$(call pkg,--libs $(PKGS)))$(PKG_LIBS)
 # GSL's own CBLAS is left out: OpenBLAS provides the same symbols, many times faster.
 PKG_LAB_LIBS = $(eval PKG_LAB_LIBS := $$(filter-out -lgslcblas,$$(call pkg,--libs $(LAB_PKGS))))$(PKG_LAB_LIBS)
 CPPFLAGS_ALL = -I. -Ilib -D_GNU_SOURCE $(PKG_CFLAGS) $(CPPFLAGS)
-LIBS = $(PKG_LIBS) -lopenblas -lm -lpthread
+LIBS = $(PKG_LIBS) -lm -lpthread
 LAB_LIBS = $(PKG_LAB_LIBS) $(if $(wildcard /usr/lib/*/hdf5/serial),-lhdf5_hl)
 
 # ---- sources: a folder is a room; lower rooms come later in link order ----

@@ -35,7 +35,7 @@ Description: Language-model engine, memory and online learning
 Version: $version
 Requires.private: jansson hwloc libutf8proc libsodium zlib sqlite3
 Libs: -L\${libdir} -lruvltra
-Libs.private: -lopenblas -lm -lpthread
+Libs.private: -lm -lpthread
 Cflags: -I\${includedir}
 END
 echo "installed to $root"

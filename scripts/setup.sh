@@ -13,7 +13,7 @@
 set -u
 
 build="gcc libc6-dev make pkg-config git python3 gnuplot-nox
-	libopenblas-serial-dev libgsl-dev libhdf5-dev libhwloc-dev libcmocka-dev libsqlite3-dev
+	libopenblas0-pthread libgsl-dev libhdf5-dev libhwloc-dev libcmocka-dev libsqlite3-dev
 	libutf8proc-dev libjansson-dev libseccomp-dev libsodium-dev zlib1g-dev"
 test="libpcre2-dev clang libclang-rt-14-dev python3-h5py python3-pandas"
 optional="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user valgrind libsimde-dev"

@@ -7,8 +7,8 @@
  * the weighted values. In both the result of a query depends only on its own keys: the tile decides who
  * computes, not what (SPEC 9). */
 #include "engine/backend_cpu.h"
+#include "engine/blas.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <string.h>
 
@@ -150,8 +150,7 @@ static void attend_flash(const attn_job *j, const attn_scratch *s, int64_t n_seg
 static void product(const rv_cpu *c, float *out, int64_t ldc, const float *a, int64_t lda,
                     const float *b, int64_t ldb, int64_t m, int64_t n, int64_t k) {
 	if (c->options.kind == RV_BACKEND_BLAS)
-		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)m, (int)n, (int)k, 1.0f, a,
-		            (int)lda, b, (int)ldb, 0.0f, out, (int)ldc);
+		rv_blas_gemm(out, ldc, a, lda, b, ldb, 0, m, n, k);
 	else
 		c->k->gemm(out, ldc, a, lda, b, ldb, m, n, k);
 }

@@ -1,4 +1,5 @@
 #include "engine/backend_cpu.h"
+#include "engine/blas.h"
 
 #include "base/mem.h"
 #include "base/vm.h"
@@ -242,6 +243,8 @@ size_t rv_cpu_scratch_bytes(const rv_cpu_options *o, int n_threads) {
 rv_status rv_cpu_backend_create(rv_backend **out, const rv_cpu_options *o) {
 	rv_cpu *c;
 	*out = NULL;
+	if (o->kind == RV_BACKEND_BLAS)
+		RV_TRY(rv_blas_open());
 	RV_TRY(RV_ALLOC(&c, 1, "backend"));
 	c->base.ops = &cpu_ops[o->kind];
 	c->options = *o;

@@ -4,9 +4,7 @@
  * that their rounded activations stay in the L2 cache. Neither changes an output's order of summation
  * (kernels.h), so results do not depend on the cut. */
 #include "engine/backend_cpu.h"
-
-#include <cblas.h>
-#include <string.h>
+#include "engine/blas.h"
 
 #define TILE_BYTES (192 * 1024) /* of activations a tile of tokens may take */
 #define BLAS_ROWS 128           /* weight rows decoded at a time for SGEMM */
@@ -88,9 +86,8 @@ static void rows_blas(const matmul_job *j, const rv_product *p, int64_t begin, i
 			j->c->k->type[p->w->type].dequantize(
 			        decoded + i * k,
 			        (const char *)p->w->data + (size_t)(r + i) * p->w->row_bytes, k);
-		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)j->x.rows, (int)n, (int)k,
-		            1.0f, rv_tensor_f32(j->x), (int)k, decoded, (int)k, 0.0f,
-		            rv_tensor_f32(p->y) + r, (int)p->y.cols);
+		rv_blas_gemm(rv_tensor_f32(p->y) + r, p->y.cols, rv_tensor_f32(j->x), k, decoded, k, 1,
+		             j->x.rows, n, k);
 	}
 }
 

@@ -228,7 +228,7 @@ static void failed_call_changes_nothing(void **state) {
 	(void)state;
 	static float a[N_TOKENS * N_VOCAB], b[N_TOKENS * N_VOCAB];
 	rv_model *model = tiny_model("qwen2", "Q4_K_M");
-	rv_context *ctx = open_context(model, &settings[0], 2, 64);
+	rv_context *ctx = open_context(model, &settings[0], 2, 128);
 	by_chunks(ctx, N_TOKENS, a);
 	assert_ok(rv_seq_truncate(ctx, 0, 0));
 	for (int32_t i = 0; i < N_TOKENS; i++) {
