@@ -1,4 +1,5 @@
 /* Quantizing files: types by llama.cpp's rules, errors no larger than its own, refusals. */
+#include "base/sysinfo.h"
 #include "model/quantize.h"
 #include "tests/model/files.h"
 
@@ -503,6 +504,39 @@ static void warns(void **state) {
 	assert_int_equal(n, 2);
 }
 
+static size_t anon_bytes(void) {
+	rv_memuse m;
+	rv_memuse_get(&m);
+	return m.anon_bytes;
+}
+
+static void watch_memory(void *user, double fraction, const char *tensor) {
+	(void)fraction;
+	(void)tensor;
+	size_t *peak = user, now = anon_bytes();
+	*peak = now > *peak ? now : *peak;
+}
+
+static void memory_stays_small(void **state) {
+	(void)state;
+	char in[1024], out[1024];
+	rv_synth_options so = synth_options("llama", llama_shape(1, 16, 2, 2048, 8192), "F16");
+	so.hp.n_vocab = 512;
+	assert_ok(rv_synth_file(temp_path(in, "large.gguf"), &so));
+	size_t before = anon_bytes(), peak = 0;
+	rv_quant_options o = target("Q8_0");
+	rv_quant_plan plan;
+	o.progress = watch_memory;
+	o.user = &peak;
+	o.threads = start_threads(2);
+	assert_ok(rv_quantize_file(in, temp_path(out, "out.gguf"), &o, &plan));
+	rv_threads_destroy(o.threads);
+	assert_true(before > 0 && peak > 0);
+	assert_true(plan.from_bytes > (size_t)100 << 20);
+	assert_true(peak < before + ((size_t)40 << 20));
+	rv_quant_plan_free(&plan);
+}
+
 static void leaves_no_plan_on_failure(void **state) {
 	(void)state;
 	char in[1024], out[1024];
@@ -538,6 +572,7 @@ int main(void) {
 	        cmocka_unit_test(refuses_its_own_input),
 	        cmocka_unit_test(progress_and_cancel),
 	        cmocka_unit_test(warns),
+	        cmocka_unit_test(memory_stays_small),
 	        cmocka_unit_test(leaves_no_plan_on_failure),
 	};
 	struct CMUnitTest tests[sizeof plain / sizeof plain[0] + N_REFERENCES];
