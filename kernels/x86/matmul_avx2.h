@@ -62,11 +62,10 @@ INLINE act_row act_row_at(const matmul_args *m, matmul_type type, int64_t tok) {
 	return row;
 }
 
-/* The streams prefetch whole lines once per line, not once per block. */
-INLINE void prefetch_block(const uint8_t *block, size_t block_bytes) {
+INLINE void prefetch_block(const uint8_t *p, size_t block_bytes) {
 	UNROLL
 	for (size_t i = 0; i < block_bytes; i += 64)
-		_mm_prefetch((const char *)block + PREFETCH_BYTES + i, _MM_HINT_T0);
+		_mm_prefetch((const char *)p + i, _MM_HINT_T0);
 }
 
 /* Blocks [from, to) of a register tile. n_rows and n_tok are constants after inlining. */
@@ -80,11 +79,16 @@ INLINE void add_blocks(__m256 *sums, const matmul_args *m, matmul_type type, int
 	UNROLL
 	for (int i = 0; i < n_rows * n_tok; i++)
 		acc[i] = sums[i];
+	/* A GEMV's streams look ahead; past the end of a row, to the row its stream has next. */
+	const int64_t ahead = (int64_t)(PREFETCH_BYTES / type.block_bytes);
+	const size_t in_row = (size_t)ahead * type.block_bytes;
+	const size_t next_row = in_row + (size_t)n_rows * m->w_stride - (size_t)to * type.block_bytes;
 	for (int64_t b = from; b < to; b++) {
+		const size_t distance = b + ahead < to ? in_row : next_row;
 		UNROLL
 		for (int r = 0; r < n_rows; r++) {
 			if (n_tok == 1)
-				prefetch_block(w[r], type.block_bytes);
+				prefetch_block(w[r] + distance, type.block_bytes);
 			type.step(acc + r * n_tok, w[r], a, b, n_tok);
 			w[r] += type.block_bytes;
 		}

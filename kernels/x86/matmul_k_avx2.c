@@ -17,10 +17,15 @@
 /* Byte j, zero-extended to words. */
 #define BYTE(j) (j), -1, (j), -1, (j), -1, (j), -1, (j), -1, (j), -1, (j), -1, (j), -1
 
-static const int8_t splat_byte[8][32] __attribute__((aligned(32))) = {
-        {BYTE(0), BYTE(0)}, {BYTE(1), BYTE(1)}, {BYTE(2), BYTE(2)}, {BYTE(3), BYTE(3)},
-        {BYTE(4), BYTE(4)}, {BYTE(5), BYTE(5)}, {BYTE(6), BYTE(6)}, {BYTE(7), BYTE(7)},
+/* Scale j of unpack_scales_mins. */
+static const int8_t splat_scale[8][32] __attribute__((aligned(32))) = {
+        {BYTE(0), BYTE(0)}, {BYTE(1), BYTE(1)}, {BYTE(2), BYTE(2)},   {BYTE(3), BYTE(3)},
+        {BYTE(8), BYTE(8)}, {BYTE(9), BYTE(9)}, {BYTE(10), BYTE(10)}, {BYTE(11), BYTE(11)},
 };
+/* Its mins, each in two words: one for each of a sub-block's two sums. */
+static const int8_t mins_twice[32]
+        __attribute__((aligned(32))) = {4,  -1, 4,  -1, 5,  -1, 5,  -1, 6,  -1, 6,  -1, 7,  -1, 7,  -1,
+                                        12, -1, 12, -1, 13, -1, 13, -1, 14, -1, 14, -1, 15, -1, 15, -1};
 /* Sub-blocks of 16: words 2j and 2j + 1, one for each half of 32 elements. */
 static const int8_t splat_words[4][32] __attribute__((aligned(32))) = {
         {WORD(0), WORD(1)},
@@ -28,11 +33,6 @@ static const int8_t splat_words[4][32] __attribute__((aligned(32))) = {
         {WORD(4), WORD(5)},
         {WORD(6), WORD(7)},
 };
-/* Bytes 8..15 (the mins), each in two words: one word for each of a sub-block's two sums. */
-static const int8_t mins_twice[32]
-        __attribute__((aligned(32))) = {8,  -1, 8,  -1, 9,  -1, 9,  -1, 10, -1, 10, -1, 11, -1, 11, -1,
-                                        12, -1, 12, -1, 13, -1, 13, -1, 14, -1, 14, -1, 15, -1, 15, -1};
-
 /* 32 unsigned codes times 32 activations, in pairs of pairs weighted by 16-bit scales. */
 INLINE __m256i dot_scaled(__m256i codes, const int8_t *q, __m256i scales) {
 	return _mm256_madd_epi16(scales, _mm256_maddubs_epi16(codes, load_256(q)));
@@ -40,16 +40,16 @@ INLINE __m256i dot_scaled(__m256i codes, const int8_t *q, __m256i scales) {
 
 /* ---- Q4_K, Q5_K ---- */
 
-/* 12 bytes to 8 scales (bytes 0..7) and 8 mins (bytes 8..15), in both halves. The first eight bytes
- * hold the low 6 bits of scales 0..3 and mins 0..3, and above them the high two bits of numbers 4..7,
- * whose low nibbles are in the last four bytes. */
+/* 12 bytes to scales 0..3, mins 0..3, scales 4..7, mins 4..7, a byte each, in both halves. The first
+ * eight bytes hold the low 6 bits of scales 0..3 and mins 0..3, and above them the high two bits of
+ * numbers 4..7, whose low nibbles are in the last four bytes. */
 INLINE __m256i unpack_scales_mins(const uint8_t *packed) {
-	const uint32_t s = load_u32(packed), m = load_u32(packed + 4), low = load_u32(packed + 8);
-	const uint32_t s_hi = (low & 0x0f0f0f0f) | (s >> 2 & 0x30303030);
-	const uint32_t m_hi = (low >> 4 & 0x0f0f0f0f) | (m >> 2 & 0x30303030);
-	const uint64_t scales = (uint64_t)s_hi << 32 | (s & 0x3f3f3f3f);
-	const uint64_t mins = (uint64_t)m_hi << 32 | (m & 0x3f3f3f3f);
-	return _mm256_broadcastsi128_si256(_mm_set_epi64x((long long)mins, (long long)scales));
+	uint64_t sm;
+	memcpy(&sm, packed, sizeof sm);
+	const uint64_t low = load_u32(packed + 8), nibbles = low | low >> 4 << 32;
+	const uint64_t first = sm & 0x3f3f3f3f3f3f3f3f;
+	const uint64_t last = (nibbles & 0x0f0f0f0f0f0f0f0f) | (sm >> 2 & 0x3030303030303030);
+	return _mm256_broadcastsi128_si256(_mm_set_epi64x((long long)last, (long long)first));
 }
 
 INLINE void add_super_block(__m256 *acc, const rv_f16 *d_dmin, __m256i mins, const __m256i *dot,
@@ -78,8 +78,8 @@ INLINE void q45_k_step(__m256 *acc, const rv_f16 *d_dmin, const uint8_t *packed,
 	UNROLL
 	for (int c = 0; c < 4; c++) {
 		const __m256i both = load_256(low + 32 * c);
-		const __m256i s0 = _mm256_shuffle_epi8(sm, load_256(splat_byte[2 * c]));
-		const __m256i s1 = _mm256_shuffle_epi8(sm, load_256(splat_byte[2 * c + 1]));
+		const __m256i s0 = _mm256_shuffle_epi8(sm, load_256(splat_scale[2 * c]));
+		const __m256i s1 = _mm256_shuffle_epi8(sm, load_256(splat_scale[2 * c + 1]));
 		__m256i q0 = _mm256_and_si256(both, nibble);
 		__m256i q1 = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
 		if (high) {
@@ -94,8 +94,8 @@ INLINE void q45_k_step(__m256 *acc, const rv_f16 *d_dmin, const uint8_t *packed,
 		UNROLL
 		for (int t = 0; t < n; t++) {
 			const int8_t *q = a[t].q + 256 * i + 64 * c;
-			dot[t] = _mm256_add_epi32(dot[t], dot_scaled(q0, q, s0));
-			dot[t] = _mm256_add_epi32(dot[t], dot_scaled(q1, q + 32, s1));
+			ADD_NOW(dot[t], dot_scaled(q0, q, s0));
+			ADD_NOW(dot[t], dot_scaled(q1, q + 32, s1));
 		}
 	}
 	const __m256i mins = _mm256_shuffle_epi8(sm, load_256(mins_twice));
@@ -132,7 +132,7 @@ INLINE void add_chunk(__m256i *dot, __m256i codes, __m256i half, int c, const ac
 	const __m256i scales = _mm256_shuffle_epi8(half, load_256(splat_words[c & 3]));
 	UNROLL
 	for (int t = 0; t < n; t++)
-		dot[t] = _mm256_add_epi32(dot[t], dot_scaled(codes, a[t].q + 256 * i + 32 * c, scales));
+		ADD_NOW(dot[t], dot_scaled(codes, a[t].q + 256 * i + 32 * c, scales));
 }
 
 INLINE void q6_k_step(__m256 *acc, const uint8_t *block, const act_row *a, int64_t i, int n) {

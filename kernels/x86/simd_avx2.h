@@ -16,6 +16,14 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* sum += x, here and now: gcc would rather collect the terms of a whole block, spill them, and add them
+ * up in a tree at the end. */
+#define ADD_NOW(sum, x)                                                                                \
+	do {                                                                                           \
+		(sum) = _mm256_add_epi32((sum), (x));                                                  \
+		__asm__("" : "+x"(sum));                                                               \
+	} while (0)
+
 INLINE __m256i load_256(const void *p) {
 	return _mm256_loadu_si256((const __m256i *)p);
 }
