@@ -107,7 +107,7 @@ static void check_facts(const rv_gguf *g, const fact *f) {
 	assert_int_equal(t->dims[1], f->rows);
 	assert_int_equal(t->dims[2] * t->dims[3], 1);
 	assert_int_equal(t->n_bytes,
-	                 (size_t)f->rows * rv_type_row_bytes(rv_type_get(f->type), f->cols));
+	                 (size_t)f->rows * rv_type_row_bytes(rv_type_get((int)f->type), f->cols));
 }
 
 static void test_reference_files(void **state) {
