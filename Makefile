@@ -261,6 +261,18 @@ FORMATTED = $(shell git ls-files '*.c' '*.h')
 format-check: ## is all C code as .clang-format wants it?
 	@clang-format --dry-run -Werror $(FORMATTED)
 
+# ---- kernels ----
+$(B)/bin/bench_kernels: $(call obj,tests/kernels/bench_kernels.c tests/kernels/roofline.c) $(KERNEL_LIB)
+	@mkdir -p $(@D)
+	$(call say,LD      $@)
+	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) -lm
+
+.PHONY: bench-kernels check-avx512-emulated
+bench-kernels: $(B)/bin/bench_kernels ## time every kernel of every level (BENCH_FLAGS='--quick --only matmul')
+	@$< $(BENCH_FLAGS)
+check-avx512-emulated: ## the kernel checker on the AVX-512 levels, emulated by SIMDe
+	@CC='$(CC)' scripts/check-avx512-emulated.sh $(B)
+
 # ---- installation ----
 .PHONY: install
 CORE_HEADERS := $(wildcard kernels/*.h kernels/*.def $(CORE_ROOMS:%=lib/%/*.h))
