@@ -12,7 +12,7 @@ static float exponentials(float *p, int64_t n, float *sum) {
 	}
 	double total = 0;
 	for (int64_t j = 0; j < n; j++) {
-		p[j] = (float)exp((double)p[j] - (double)max);
+		p[j] = (float)exp((double)(p[j] - max));
 		total += (double)p[j];
 	}
 	*sum = (float)total;
@@ -50,8 +50,8 @@ void rv_attn_merge_ref(float *o, float *max, float *sum, const float *o2, const 
 		if (top == -INFINITY) { /* neither side has a key */
 			continue;
 		}
-		float left = (float)exp((double)max[i] - (double)top);
-		float right = (float)exp((double)max2[i] - (double)top);
+		float left = (float)exp((double)(max[i] - top));
+		float right = (float)exp((double)(max2[i] - top));
 		for (int64_t d = 0; d < head_dim; d++) {
 			o[i * head_dim + d] = o[i * head_dim + d] * left + o2[i * head_dim + d] * right;
 		}

@@ -60,7 +60,7 @@ void rv_softmax_ref(float *x, int64_t n) {
 	}
 	double sum = 0;
 	for (int64_t i = 0; i < n; i++) {
-		x[i] = x[i] == -INFINITY ? 0 : (float)exp((double)x[i] - (double)max);
+		x[i] = x[i] == -INFINITY ? 0 : (float)exp((double)(x[i] - max));
 		sum += (double)x[i];
 	}
 	for (int64_t i = 0; i < n && sum != 0; i++) {

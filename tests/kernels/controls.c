@@ -1,0 +1,190 @@
+/* Negative controls: kernels broken in one way each. A checker that lets one pass is broken itself. */
+#include "tests/kernels/harness.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MATMUL_PARAMS                                                                                  \
+	float *y, int64_t ldy, const void *w, size_t w_stride, const void *a, size_t a_stride,         \
+	        int64_t k, int64_t rows, int64_t n_tok
+#define MATMUL_ARGS y, ldy, w, w_stride, a, a_stride, k, rows, n_tok
+
+static void matmul_zero(MATMUL_PARAMS) {
+	rv_matmul_q4_k_ref(MATMUL_ARGS);
+	for (int64_t i = 0; i < n_tok; i++) {
+		memset(y + i * ldy, 0, (size_t)rows * sizeof *y);
+	}
+}
+
+static void matmul_perturbed(MATMUL_PARAMS) {
+	rv_matmul_q4_k_ref(MATMUL_ARGS);
+	if (rows > 2 && n_tok > 3) {
+		y[3 * ldy + 2] *= 1.01f;
+	}
+}
+
+static void matmul_nan(MATMUL_PARAMS) {
+	rv_matmul_q4_k_ref(MATMUL_ARGS);
+	if (rows && n_tok) {
+		y[(n_tok - 1) * ldy + rows - 1] = NAN;
+	}
+}
+
+static void matmul_unwritten(MATMUL_PARAMS) {
+	rv_matmul_q4_k_ref(y, ldy, w, w_stride, a, a_stride, k, rows > 16 ? 16 : rows, n_tok);
+}
+
+static void matmul_gap(MATMUL_PARAMS) {
+	rv_matmul_q4_k_ref(MATMUL_ARGS);
+	if (n_tok > 1 && ldy > rows) {
+		y[rows] = 0;
+	}
+}
+
+/* Sums single elements upwards alone, downwards in company: each within tolerance. */
+static void matmul_order(MATMUL_PARAMS) {
+	const float *x = a;
+	for (int64_t i = 0; i < n_tok; i++) {
+		for (int64_t r = 0; r < rows; r++) {
+			float acc = 0;
+			for (int64_t j = 0; j < k; j++) {
+				int64_t at = n_tok > 1 ? k - 1 - j : j;
+				float wj;
+				memcpy(&wj, (const char *)w + (size_t)r * w_stride + 4 * at, sizeof wj);
+				acc += wj *
+				       ((const float *)((const char *)x + (size_t)i * a_stride))[at];
+			}
+			y[i * ldy + r] = acc;
+		}
+	}
+}
+
+static void matmul_hides_nan(MATMUL_PARAMS) {
+	rv_matmul_q8_0_ref(MATMUL_ARGS);
+	for (int64_t i = 0; i < n_tok; i++) {
+		for (int64_t r = 0; r < rows; r++) {
+			y[i * ldy + r] = isnan(y[i * ldy + r]) ? 0 : y[i * ldy + r];
+		}
+	}
+}
+
+static void add_past_output(float *y, const float *x, int64_t n) {
+	rv_add_ref(y, x, n);
+	((volatile float *)y)[n] = 1;
+}
+
+static void add_past_input(float *y, const float *x, int64_t n) {
+	for (int64_t i = n; i < (n + 7) / 8 * 8; i++) {
+		(void)((const volatile float *)x)[i];
+	}
+	rv_add_ref(y, x, n);
+}
+
+static void add_before_input(float *y, const float *x, int64_t n) {
+	(void)((const volatile float *)x)[-1];
+	rv_add_ref(y, x, n);
+}
+
+static void add_changes_input(float *y, const float *x, int64_t n) {
+	rv_add_ref(y, x, n);
+	if (n > 0) {
+		((float *)(uintptr_t)x)[n - 1] += 1;
+	}
+}
+
+/* Adds in an order that depends on the length. */
+static void softmax_order(float *x, int64_t n) {
+	float max = -INFINITY, sum = 0;
+	for (int64_t i = 0; i < n; i++) {
+		max = x[i] > max ? x[i] : max;
+	}
+	for (int64_t i = 0; i < n; i++) {
+		x[i] = max == -INFINITY ? 0 : expf(x[i] - max);
+	}
+	for (int64_t lane = 0; lane < 1 + n % 5; lane++) {
+		float part = 0;
+		for (int64_t i = lane; i < n; i += 1 + n % 5) {
+			part += x[i];
+		}
+		sum += part;
+	}
+	for (int64_t i = 0; i < n; i++) {
+		x[i] = sum == 0 ? 0 : x[i] / sum;
+	}
+}
+
+static void gemm_order(float *c, int64_t ldc, const float *a, int64_t lda, const float *b, int64_t ldb,
+                       int64_t m, int64_t n, int64_t k) {
+	rv_gemm_ref(c, ldc, a, lda, b, ldb, m, n, k);
+	for (int64_t i = 0; i < m && n % 8; i++) {
+		float acc = 0;
+		for (int64_t l = k - 1; l >= 0; l--) {
+			acc = fmaf(a[i * lda + l], b[l * ldb + n - 1], acc);
+		}
+		c[i * ldc + n - 1] = acc;
+	}
+}
+
+static void dequantize_fused_wrong(float *y, const void *x, int64_t n) {
+	rv_dequantize_q6_k_ref(y, x, n);
+	for (int64_t i = 0; i < n; i++) {
+		y[i] = nextafterf(y[i], 0);
+	}
+}
+
+static void act_half_up(void *y, const float *x, int64_t k) {
+	rv_quantize_act_q8_ref(y, x, k);
+	if (k > 40) {
+		((int8_t *)y)[40] ^= 1;
+	}
+}
+
+static void load_all_columns(float *kt, const void *src, size_t stride, int64_t n, int64_t head_dim) {
+	rv_kv_load_keys_f16_ref(kt, src, stride, n, head_dim);
+	if (n < RV_ATTN_BLOCK && head_dim > 1) {
+		kt[n] = 0;
+	}
+}
+
+#define SET(name, slot, value)                                                                         \
+	static void name(rv_kernels *k) {                                                              \
+		k->slot = value;                                                                       \
+	}
+SET(set_zero, type[RV_Q4_K].matmul[RV_LAYOUT_GGML], matmul_zero)
+SET(set_perturbed, type[RV_Q4_K].matmul[RV_LAYOUT_GGML], matmul_perturbed)
+SET(set_nan, type[RV_Q4_K].matmul[RV_LAYOUT_GGML], matmul_nan)
+SET(set_unwritten, type[RV_Q4_K].matmul[RV_LAYOUT_GGML], matmul_unwritten)
+SET(set_gap, type[RV_Q4_K].matmul[RV_LAYOUT_GGML], matmul_gap)
+SET(set_order, type[RV_F32].matmul[RV_LAYOUT_GGML], matmul_order)
+SET(set_hides_nan, type[RV_Q8_0].matmul[RV_LAYOUT_GGML], matmul_hides_nan)
+SET(set_past_output, add, add_past_output)
+SET(set_past_input, add, add_past_input)
+SET(set_before_input, add, add_before_input)
+SET(set_changes_input, add, add_changes_input)
+SET(set_softmax_order, softmax, softmax_order)
+SET(set_gemm_order, gemm, gemm_order)
+SET(set_dequantize, type[RV_Q6_K].dequantize, dequantize_fused_wrong)
+SET(set_act, quantize_act[RV_ACT_Q8], act_half_up)
+SET(set_columns, kv[RV_KV_F16].load_keys, load_all_columns)
+SET(set_missing, attn_merge, NULL)
+
+const control controls[] = {
+        {"all-zero output", set_zero, check_matmul, RV_Q4_K, "expected"},
+        {"one perturbed value", set_perturbed, check_matmul, RV_Q4_K, "expected"},
+        {"NaN", set_nan, check_matmul, RV_Q4_K, "nan, expected"},
+        {"unwritten output", set_unwritten, check_matmul, RV_Q4_K, "nan, expected"},
+        {"write between the rows of the output", set_gap, check_matmul, RV_Q4_K, "between the rows"},
+        {"reduction order varies with n_tok", set_order, check_matmul, RV_F32, "other bits"},
+        {"NaN hidden", set_hides_nan, check_matmul, RV_Q8_0, "left"},
+        {"write past the end", set_past_output, check_add, 0, "outside"},
+        {"read past the input", set_past_input, check_add, 0, "outside"},
+        {"read before the input", set_before_input, check_add, 0, "outside"},
+        {"input changed", set_changes_input, check_add, 0, "changed its input"},
+        {"softmax order varies with the length", set_softmax_order, check_softmax, 0, "appended"},
+        {"gemm order varies with the column", set_gemm_order, check_gemm, 0, "cut in two"},
+        {"dequantize off by one bit", set_dequantize, check_dequantize, RV_Q6_K, "differs in a bit"},
+        {"one activation code off by one", set_act, check_quantize_act, RV_ACT_Q8, "codes"},
+        {"neighbouring columns overwritten", set_columns, check_kv, RV_KV_F16, "load_keys"},
+        {"empty slot", set_missing, check_full_table, 0, "attn_merge"},
+};
+const int n_controls = sizeof controls / sizeof *controls;
