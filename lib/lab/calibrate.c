@@ -17,21 +17,26 @@
 /* ---- read bandwidth ---- */
 
 typedef uint64_t lane4 __attribute__((vector_size(32)));
-#define READ_UNROLL 8
-#define READ_STEP (READ_UNROLL * sizeof(lane4)) /* bytes of one turn of the loop */
-#define READ_SLICE ((size_t)64 << 10)           /* bytes handed to a thread at once */
+#define READ_STEP (8 * sizeof(lane4)) /* bytes of one turn of the loop */
+#define READ_SLICE ((size_t)64 << 10) /* bytes handed to the loop at once */
 
-/* Sums 64-bit words in independent accumulators, so that loads and not additions are the limit. */
+/* Adds up 64-bit words in eight accumulators that stay in registers (named one by one: an array of them
+ * is kept in memory by gcc 12), so that loads and not additions are the limit. */
 static inline __attribute__((always_inline)) uint64_t sum_words(const char *p, size_t bytes) {
-	lane4 acc[READ_UNROLL] = {{0}};
-	for (size_t at = 0; at + READ_STEP <= bytes; at += READ_STEP)
-		for (int u = 0; u < READ_UNROLL; u++)
-			acc[u] += *(const lane4 *)(p + at + (size_t)u * sizeof(lane4));
-	uint64_t sum = 0;
-	for (int u = 0; u < READ_UNROLL; u++)
-		for (int i = 0; i < 4; i++)
-			sum += acc[u][i];
-	return sum;
+	lane4 a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0}, a4 = {0}, a5 = {0}, a6 = {0}, a7 = {0};
+	for (size_t at = 0; at + READ_STEP <= bytes; at += READ_STEP) {
+		const lane4 *v = (const lane4 *)(p + at);
+		a0 += v[0];
+		a1 += v[1];
+		a2 += v[2];
+		a3 += v[3];
+		a4 += v[4];
+		a5 += v[5];
+		a6 += v[6];
+		a7 += v[7];
+	}
+	lane4 sum = ((a0 + a1) + (a2 + a3)) + ((a4 + a5) + (a6 + a7));
+	return sum[0] + sum[1] + sum[2] + sum[3];
 }
 
 static uint64_t sum_words_any(const char *p, size_t bytes) {

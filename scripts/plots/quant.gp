@@ -8,43 +8,47 @@ names = words_of('format')
 kl = words_of('kl')
 tops = words_of('same_top_pct')
 n = words(names)
-n_kl = 0
-do for [i = 1:n] { if (word(kl, i) ne 'NaN') { n_kl = n_kl + 1 } }
-legend(i) = word(tops, i) eq 'NaN' ? word(names, i) : word(names, i).sprintf(', same top %.1f %%', real(word(tops, i)))
+lossy = '' # rows with a KL divergence to draw: the source's own is 0
+do for [i = 1:n] { if (word(kl, i) ne 'NaN' && real(word(kl, i)) > 0) { lossy = lossy.' '.i } }
+hue(i) = colour[(i - 1) % 8 + 1]
+legend(i) = word(tops, i) eq 'NaN' ? word(names, i) : sprintf('%-8s%6.1f %%', word(names, i), real(word(tops, i)))
 
 do for [form in 'svg png'] {
 	eval form eq 'svg' ? svg_terminal(1180, 520) : png_terminal(1180, 520)
 	set output out.'.'.form
-	set multiplot layout 1,2 margins 0.075,0.985,0.19,0.9 spacing 0.085
+	set multiplot layout 1,2 margins 0.085,0.985,0.2,0.9 spacing 0.09
 	set label 1 footer at screen 0.5,0.025 center textcolor rgb soft font font.','.(form eq 'svg' ? '10' : '14')
 
-	set key top right box lc rgb rule opaque samplen 1
-	if (n_kl > 0) {
+	set xtics norotate center autofreq
+	set key bottom left Left reverse box lc rgb rule opaque samplen 1 spacing 1.05 font font.','.(form eq 'svg' ? '11' : '16')
+	if (words(lossy) > 0) {
 		set title 'Loss against size'
-		set xlabel 'bits stored per weight'
-		set ylabel 'KL divergence from the unquantized model, nats'
+		set key title 'same most probable token'
+		set xlabel 'bits stored per weight' textcolor rgb ink
+		set ylabel 'KL divergence to unquantized, nats' textcolor rgb ink
 		set logscale y
-			set format y '%.0e'
-		plot for [i = 1:n] data every ::(i - 1)::(i - 1) \
-			using (column('bits_per_weight')):(column('kl') > 0 ? column('kl') : NaN) \
-			with points pt 4 + i ps 1.6 lw 2 lc rgb colour[(i - 1) % 8 + 1] title legend(i)
+		set format y '%.0e'
+		plot for [w in lossy] data every ::(w - 1)::(w - 1) \
+			using (column('bits_per_weight')):(column('kl')) \
+			with points pt 4 + w ps 1.6 lw 2 lc rgb hue(w) title legend(int(w))
 		unset logscale y
 		set format y '%g'
 	} else {
 		set title 'Decode speed against size'
-		set xlabel 'file size, MB'
-		set ylabel 'decode, tokens per second'
+		set xlabel 'file size, MB' textcolor rgb ink
+		set key bottom right notitle
+		set ylabel 'decode, tokens per second' textcolor rgb ink
 		set yrange [0:*]
 		plot for [i = 1:n] data every ::(i - 1)::(i - 1) \
 			using (column('file_mb')):(column('tg_tok_s')):(column('tg_tok_s_lo95')):(column('tg_tok_s_hi95')) \
-			with yerrorbars pt 4 + i ps 1.4 lw 2 lc rgb colour[(i - 1) % 8 + 1] title word(names, i)
+			with yerrorbars pt 4 + i ps 1.4 lw 2 lc rgb hue(i) title word(names, i)
 	}
 
 	unset label 1
 	unset key
 	set title 'Decode speed, median and 95 % interval'
 	set xlabel ''
-	set ylabel 'tokens per second'
+	set ylabel 'tokens per second' textcolor rgb ink
 	set yrange [0:*]
 	set xrange [0.4:n + 0.6]
 	set xtics rotate by -35 left
@@ -52,7 +56,7 @@ do for [form in 'svg png'] {
 	set style fill solid 0.35 border
 	plot for [i = 1:n] data every ::(i - 1)::(i - 1) \
 		using (i):(column('tg_tok_s')):(column('tg_tok_s_lo95')):(column('tg_tok_s_hi95')):(0.55):xtic(strcol('format')) \
-		with boxerrorbars lw 1.5 lc rgb colour[(i - 1) % 8 + 1]
+		with boxerrorbars lw 1.5 lc rgb hue(i)
 	unset multiplot
 	unset output
 	set xrange [*:*]; set yrange [*:*]; set xtics norotate autofreq; set grid xtics
