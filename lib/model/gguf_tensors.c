@@ -168,6 +168,21 @@ static rv_status place_tensors(rv_gguf *g, size_t data_start) {
 	               rv_gguf_show(shown, outside->name, strlen(outside->name)));
 }
 
+/* A header that counts too few tensors would shift all data: then the padding, which the format wants
+ * to be zero, holds what is left of the table. */
+static rv_status check_padding(const rv_gguf *g, size_t header_end, size_t data_start) {
+	size_t end = data_start < g->size ? data_start : g->size;
+	for (size_t at = header_end; at < end; at++) {
+		if (g->data[at])
+			return rv_fail(RV_ERR_FORMAT,
+			               "%s: byte %zu between header and data is not zero: damaged, or "
+			               "more than "
+			               "the %zu tensors the header counts",
+			               g->path, at, g->n_tensors);
+	}
+	return RV_OK;
+}
+
 rv_status rv_gguf_parse_tensors(rv_gguf *g, rv_gguf_cursor *c) {
 	RV_TRY(rv_alloc_uninit((void **)&g->tensors, g->n_tensors, sizeof *g->tensors,
 	                       "GGUF tensor table"));
@@ -177,5 +192,7 @@ rv_status rv_gguf_parse_tensors(rv_gguf *g, rv_gguf_cursor *c) {
 	                          "tensor", g->path));
 	/* c->pos is at most the size of something in memory: adding an alignment cannot wrap */
 	size_t align = g->alignment;
-	return place_tensors(g, (c->pos + align - 1) / align * align);
+	size_t data_start = (c->pos + align - 1) / align * align;
+	RV_TRY(place_tensors(g, data_start));
+	return check_padding(g, c->pos, data_start);
 }

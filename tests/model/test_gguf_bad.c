@@ -96,10 +96,11 @@ static const patch patches[] = {
         {"n_kv x 0x30 wraps", AT_N_KV, 0, 8, 0x55555555555555a, F, "keys"},
         {"n_kv 0x55555555555555a", AT_N_KV, 0, 8, 0x555555555555555a, F, "keys"},
         {"n_kv 1000", AT_N_KV, 0, 8, 1000, F, "keys"},
+        {"n_tensors one fewer", AT_N_TENSORS, 0, 8, 2, F, "not zero"},
         {"n_tensors one more", AT_N_TENSORS, 0, 8, 4, F, NULL},
         {"n_tensors 1000", AT_N_TENSORS, 0, 8, 1000, F, "tensors"},
         {"n_tensors 2^63", AT_N_TENSORS, 0, 8, 1ull << 63, F, "tensors"},
-        {"no tensors", AT_N_TENSORS, 0, 8, 0, RV_ERR_MISMATCH, "no tensors"},
+        {"no tensors", AT_N_TENSORS, 0, 8, 0, F, "not zero"},
         /* keys */
         {"empty key", AT_KEY_LEN, 0, 8, 0, F, "empty"},
         {"key one longer", AT_KEY_LEN, 0, 8, 21, F, NULL},
@@ -192,7 +193,8 @@ static const patch patches[] = {
         {"u32 as i32", AT_U32_KIND, 0, 4, K_I32, RV_OK, NULL},
         {"floats as i32", AT_FLOATS_ELEM, 0, 4, K_I32, RV_OK, NULL},
         {"BF16 for F16", AT_2_TYPE, 0, 4, 30, RV_OK, NULL},
-        {"padding not zero", AT_HEADER_END, 0, 1, 0xff, RV_OK, NULL},
+        {"padding between header and data not zero", AT_HEADER_END, 0, 1, 0xff, F, "not zero"},
+        {"padding between tensors not zero", AT_DATA, 256 + 102, 1, 0xff, RV_OK, NULL},
         {"escape in key", AT_KEY, 2, 1, 0x1b, RV_OK, NULL},
 };
 #define N_PATCHES (sizeof patches / sizeof *patches)
