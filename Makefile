@@ -47,8 +47,7 @@ LAB_PKGS := hdf5 gsl libseccomp
 pkg = $(shell pkg-config $(1))
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(call pkg,--cflags $(PKGS) $(LAB_PKGS)))$(PKG_CFLAGS)
 PKG_LIBS = $(eval PKG_LIBS := $$(call pkg,--libs $(PKGS)))$(PKG_LIBS)
-# GSL's own CBLAS is left out: OpenBLAS provides the same symbols, many times faster.
-PKG_LAB_LIBS = $(eval PKG_LAB_LIBS := $$(filter-out -lgslcblas,$$(call pkg,--libs $(LAB_PKGS))))$(PKG_LAB_LIBS)
+PKG_LAB_LIBS = $(eval PKG_LAB_LIBS := $$(call pkg,--libs $(LAB_PKGS)))$(PKG_LAB_LIBS)
 CPPFLAGS_ALL = -I. -Ilib -D_GNU_SOURCE $(PKG_CFLAGS) $(CPPFLAGS)
 LIBS = $(PKG_LIBS) -lm -lpthread
 LAB_LIBS = $(PKG_LAB_LIBS) $(if $(wildcard /usr/lib/*/hdf5/serial),-lhdf5_hl)

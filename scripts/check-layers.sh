@@ -44,8 +44,13 @@ includes() {
 				print $1 ":" $2 ": kernels include libc and kernels/ only, not <" name ">"
 			next
 		}
-		split(name, part, "/")
-		to = name !~ /\// ? room : part[1]
+		n = split(name, part, "/")
+		to = n == 1 ? room : part[1]
+		if (to == "tests" && tests) {
+			if (part[2] == "support")
+				next
+			to = part[2]
+		}
 		if (!(to in level))
 			print $1 ":" $2 ": \"" name "\" belongs to no room"
 		else if (level[to] > level[room])

@@ -33,9 +33,8 @@ includedir=\${prefix}/include/ruvltra
 Name: ruvltra
 Description: Language-model engine, memory and online learning
 Version: $version
-Requires.private: jansson hwloc libutf8proc libsodium zlib sqlite3
 Libs: -L\${libdir} -lruvltra
-Libs.private: -lm -lpthread
+Libs.private: -ljansson -lhwloc -lutf8proc -lsodium -lz -lsqlite3 -ldl -lm -lpthread
 Cflags: -I\${includedir}
 END
 echo "installed to $root"

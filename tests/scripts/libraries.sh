@@ -37,7 +37,9 @@ nm -D --defined-only "$build/lib/libruvltra.so" | awk '{ print $NF }' | grep -v 
 [ ! -s "$dir/out" ]
 report 'libruvltra exports rv_ names only' $?
 
-scripts/install.sh "$dir/root" /opt/rv "$build" 9.8.7 $(find kernels lib -name '*.h' -o -name '*.def') \
+version=$(sed -n 's/^VERSION := //p' Makefile)
+# shellcheck disable=SC2046
+scripts/install.sh "$dir/root" /opt/rv "$build" "$version" $(find kernels lib -name '*.h' -o -name '*.def') \
 	>"$dir/out" 2>&1
 report 'installs under DESTDIR' $?
 cat >"$dir/embed.c" <<'END'
@@ -58,7 +60,7 @@ $cc -o "$dir/shared" "$dir/embed.c" $(pkg-config --cflags --libs ruvltra) >"$dir
 	LD_LIBRARY_PATH="$dir/root/opt/rv/lib" "$dir/shared" >"$dir/out" 2>&1 && grep -q '^1 Q4_K$' "$dir/out"
 report 'a program on the installed shared library' $?
 unset PKG_CONFIG_SYSROOT_DIR
-static=$(pkg-config --static --libs ruvltra | sed 's/-L[^ ]*//; s/-lruvltra//')
+static=$(pkg-config --static --libs ruvltra | sed 's|-L[^ ]*||g; s|-lruvltra||g')
 # shellcheck disable=SC2086
 $cc -o "$dir/static" "$dir/embed.c" -I"$dir/root/opt/rv/include/ruvltra" \
 	"$dir/root/opt/rv/lib/libruvltra.a" $static >"$dir/out" 2>&1 &&
