@@ -45,6 +45,10 @@ size_t rv_text_escape(char *dst, size_t cap, const char *src) {
 }
 
 void rv_text_double(char out[32], double value) {
+	if (value > -1e15 && value < 1e15 && value == (double)(long long)value) {
+		snprintf(out, 32, "%lld", (long long)value); /* "10", where %g would shorten to 1e+01 */
+		return;
+	}
 	locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
 	locale_t old = c ? uselocale(c) : (locale_t)0;
 	for (int digits = 1; digits <= 17; digits++) {

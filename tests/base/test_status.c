@@ -129,11 +129,8 @@ static void doubles_are_shortest(void **state) {
 	static const struct {
 		double value;
 		const char *text;
-	} rows[] = {{0.1, "0.1"},
-	            {1, "1"},
-	            {1e-5, "1e-05"},
-	            {0.85, "0.85"},
-	            {1.0 / 3, "0.3333333333333333"}};
+	} rows[] = {{0.1, "0.1"}, {10, "10"},      {-1e6, "-1000000"}, {1e300, "1e+300"},
+	            {1, "1"},     {1e-5, "1e-05"}, {0.85, "0.85"},     {1.0 / 3, "0.3333333333333333"}};
 	char out[32];
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		rv_text_double(out, rows[i].value);
