@@ -100,9 +100,9 @@ static inline vocab sample_spm(void) {
 		snprintf(text, sizeof text, "<0x%02X>", b);
 		add_token(&v, text, TYPE_BYTE, 0);
 	}
-	static const char *const words[] = {
-	        "\xe2\x96\x81",      "h",  "e",  "l", "o", "\xe2\x96\x81h", "ll", "he", "ello",
-	        "\xe2\x96\x81hello", "zz", "<s", ">"};
+	static const char *const words[] = {"\xe2\x96\x81",  "h",  "e",  "l",    "o",
+	                                    "\xe2\x96\x81h", "ll", "he", "ello", "\xe2\x96\x81hello",
+	                                    "llo",           "zz", "<s", ">"};
 	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
 		add_token(&v, words[i], TYPE_NORMAL, -(float)i);
 	return v;
@@ -174,18 +174,19 @@ static inline builder vocab_file(const vocab *v) {
 	return b;
 }
 
-/* Warnings counted, the last one kept. */
+/* Warnings counted and kept. */
 typedef struct warnings {
 	int n;
-	char last[512];
+	char said[1024];
 } warnings;
 
 static inline void count_warning(void *user, rv_log_level level, const char *line) {
 	warnings *w = user;
+	size_t at = strlen(w->said);
 	if (level != RV_LOG_WARN)
 		return;
 	w->n++;
-	snprintf(w->last, sizeof w->last, "%s", line);
+	snprintf(w->said + at, sizeof w->said - at, "%s\n", line);
 }
 
 static inline rv_status load_bytes(rv_tokenizer **out, const void *data, size_t n, warnings *w) {
