@@ -210,12 +210,12 @@ $(foreach r,kernels $(ROOMS),$(eval $(call TEST_RULE,$(r))))
 $(B)/tests/kernels/test_kernels: $(call obj,$(wildcard tests/kernels/check_*.c) $(addprefix tests/kernels/,controls.c harness.c))
 .PRECIOUS: $(B)/obj/%.o
 
-# T=text keeps the tests whose path holds it.
-TESTS_ASKED := $(if $(T),$(foreach t,$(TESTS) $(TEST_SCRIPTS),$(if $(findstring $(T),$(t)),$(t))),$(TESTS) $(TEST_SCRIPTS))
+# T="text ..." keeps the tests whose path holds one of the words.
+TESTS_ASKED := $(foreach t,$(TESTS) $(TEST_SCRIPTS),$(if $(strip $(if $(T),$(foreach w,$(T),$(findstring $(w),$(t))),all)),$(t)))
 TESTS_BUILT := $(filter $(TESTS),$(TESTS_ASKED))
 .PHONY: tests-build test
 tests-build: $(TESTS)
-test: $(TESTS_BUILT) $(if $(filter %.sh,$(TESTS_ASKED)),all) ## run all tests, or those whose path holds T=text
+test: $(TESTS_BUILT) $(if $(filter %.sh,$(TESTS_ASKED)),all) ## run all tests, or those whose path holds a word of T='text ...'
 	@RV_BUILD=$(B) RV_VARIANT=$(VARIANT) CC='$(CC)' scripts/run-tests.py $(TEST_FLAGS) $(TESTS_ASKED)
 
 # Tests that count or fail allocations.
