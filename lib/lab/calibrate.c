@@ -3,9 +3,7 @@
 #include "base/mem.h"
 #include "base/sysinfo.h"
 #include "base/vm.h"
-#include "lab/stats.h"
 
-#include <gsl/gsl_sort.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -84,7 +82,7 @@ static rv_status fill_shares(void *arg, int64_t begin, int64_t end, int thread) 
 	return RV_OK;
 }
 
-#define MAX_PASSES 4096
+#define MIN_PASSES 5
 
 rv_status rv_calibrate_read(rv_threads *threads, size_t bytes, double seconds, double *gb_s) {
 	int n_threads = rv_threads_count(threads);
@@ -96,33 +94,26 @@ rv_status rv_calibrate_read(rv_threads *threads, size_t bytes, double seconds, d
 	int turns = (int)(((size_t)16 << 20) / total) + 1;
 	void *data = NULL;
 	read_job *job = NULL;
-	double *rates = NULL;
 	rv_status status = rv_vm_alloc(&data, total, "calibration buffer");
 	if (status == RV_OK)
 		status = RV_ALLOC(&job, 1, "calibration job");
-	if (status == RV_OK)
-		status = RV_ALLOC(&rates, MAX_PASSES, "calibration samples");
-	size_t n = 0;
+	double best = 0;
 	if (status == RV_OK) {
 		job->data = data;
 		job->share = share;
 		job->sum = best_sum();
 		status = rv_threads_for(threads, n_threads, 1, fill_shares, job);
 	}
-	for (int64_t start = rv_now_ns(); status == RV_OK && n < MAX_PASSES;) {
+	for (int64_t start = rv_now_ns(), n = 0; status == RV_OK; n++) {
 		int64_t before = rv_now_ns();
+		if (n >= MIN_PASSES && (double)(before - start) * 1e-9 > seconds)
+			break;
 		for (int t = 0; t < turns && status == RV_OK; t++)
 			status = rv_threads_for(threads, n_threads, 1, read_shares, job);
-		int64_t after = rv_now_ns();
-		rates[n++] = (double)total * turns / (double)(after - before);
-		if (n >= 5 && (double)(after - start) * 1e-9 > seconds)
-			break;
+		best = fmax(best, (double)total * turns / (double)(rv_now_ns() - before));
 	}
-	if (status == RV_OK) {
-		gsl_sort(rates, 1, n);
-		*gb_s = rv_quantile(rates, n, 0.5);
-	}
-	rv_free(rates);
+	if (status == RV_OK)
+		*gb_s = best;
 	rv_free(job);
 	rv_vm_free(data, total);
 	return status;

@@ -21,7 +21,7 @@ typedef struct rv_calibration {
 /* Takes about half a second. */
 rv_status rv_calibrate(rv_calibration *out, rv_threads *threads);
 
-/* Median bandwidth, in 1e9 bytes/s, of repeatedly reading the same `bytes` split over the threads for
+/* Best bandwidth, in 1e9 bytes/s, of repeatedly reading the same `bytes` split over the threads for
  * at least `seconds`. With bytes below the cache size it is the cache that is measured: the roof of a
  * model that fits in it. */
 rv_status rv_calibrate_read(rv_threads *threads, size_t bytes, double seconds, double *gb_s);

@@ -19,11 +19,11 @@ do for [form in 'svg png'] {
 	set multiplot layout 1,2 margins 0.085,0.985,0.2,0.9 spacing 0.09
 	set label 1 footer at screen 0.5,0.025 center textcolor rgb soft font font.','.(form eq 'svg' ? '10' : '14')
 
-	set xtics norotate center autofreq
-	set key bottom left Left reverse box lc rgb rule opaque samplen 1 spacing 1.05 font font.','.(form eq 'svg' ? '11' : '16')
+	set xtics norotate autojustify autofreq
+	set key bottom left Left reverse box lc rgb rule opaque samplen 1 spacing 1.1 width 1 height 0.4 font font.','.(form eq 'svg' ? '11' : '16')
 	if (words(lossy) > 0) {
 		set title 'Loss against size'
-		set key title 'same most probable token'
+		set key title 'same most probable token' textcolor rgb ink font font.','.(form eq 'svg' ? '11' : '16')
 		set xlabel 'bits stored per weight' textcolor rgb ink
 		set ylabel 'KL divergence to unquantized, nats' textcolor rgb ink
 		set logscale y

@@ -2,7 +2,6 @@
 #include "base/file.h"
 #include "lab/documented.h"
 
-#include <cmocka.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #define HEADER "table,point,metric,value_lo,value_hi,unit,kind,hardware,seed,comparable_reason\n"
 

@@ -1,0 +1,154 @@
+/* A small experiment for tests: values are a pure function of point and repetition, and its faults are
+ * switched on by the test. */
+#ifndef RV_TESTS_LAB_TOY_H
+#define RV_TESTS_LAB_TOY_H
+
+#include "base/mem.h"
+#include "lab/experiment.h"
+#include "lab/sweep.h"
+
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { TOY_SPEED, TOY_SIZE, TOY_QUALITY, TOY_METRICS };
+
+typedef struct toy_faults {
+	int fail_setup_of;            /* index of a build value, or -1 */
+	int fail_run_of;              /* point index, or -1 */
+	int cancel_after;             /* repetitions until the sweep is cancelled; 0: never */
+	useconds_t sleep_us;          /* of each repetition */
+	int n_runs, n_setups, n_open; /* counted */
+} toy_faults;
+
+static toy_faults toy;
+
+static const rv_param_value toy_builds[] = {{"4", 4, RV_PROFILE_SMOKE}, {"8", 8, RV_PROFILE_QUICK}};
+static const rv_param_value toy_queries[] = {
+        {"red", 0, RV_PROFILE_SMOKE}, {"green", 0, RV_PROFILE_SMOKE}, {"blue", 0, RV_PROFILE_QUICK}};
+static const rv_param toy_params[] = {
+        {"hue", "", "a query", RV_PARAM_QUERY, RV_PARAM_TEXT, toy_queries, 3},
+        {"m", "links", "a build", RV_PARAM_BUILD, RV_PARAM_NUMBER, toy_builds, 2},
+};
+static const rv_metric toy_metrics[TOY_METRICS] = {
+        {"speed", "op/s", "speed", "operations a second", RV_HIGHER, 0, 0, NULL, "%.1f"},
+        {"size", "bytes", "size", "size", RV_LOWER, 1, 0, NULL, "%.0f"},
+        {"quality", "%", "quality", "never measurable", RV_HIGHER, 1, 0, NULL, "%.2f"},
+};
+static const rv_fact toy_facts[] = {{"note", "note", "what was done"}};
+
+static double toy_speed(const rv_point *p, int repetition) {
+	return 100 * (p->index + 1) + (repetition * 7) % 5;
+}
+
+static rv_status toy_setup(const rv_experiment *exp, const rv_run_config *config,
+                           const rv_point *points, int n_points, void **fixture) {
+	(void)exp;
+	(void)config;
+	(void)n_points;
+	toy.n_setups++;
+	if (points[0].values[1] == toy.fail_setup_of)
+		return rv_fail(RV_ERR_IO, "toy set-up failed");
+	int *f = NULL;
+	RV_TRY(RV_ALLOC(&f, 1, "toy"));
+	*fixture = f;
+	toy.n_open++;
+	return RV_OK;
+}
+
+static rv_status toy_run(void *fixture, const rv_point *p, int repetition, rv_record *record) {
+	(void)fixture;
+	if (p->index == toy.fail_run_of)
+		return rv_fail(RV_ERR_NUMERIC, "toy run failed");
+	toy.n_runs++;
+	if (toy.sleep_us > 0)
+		usleep(toy.sleep_us);
+	record->values[TOY_SPEED] = toy_speed(p, repetition);
+	if (repetition == 0) {
+		record->values[TOY_SIZE] = 10 + p->index;
+		rv_record_na(record, TOY_QUALITY, "toys have none");
+		rv_record_fact(record, 0, "point %d", p->index);
+	}
+	return RV_OK;
+}
+
+static void toy_teardown(void *fixture) {
+	rv_free(fixture);
+	toy.n_open--;
+}
+
+static const rv_experiment toy_experiment = {
+        .id = "T0",
+        .name = "t0_toy",
+        .title = "Toy",
+        .about = "A toy.",
+        .params = toy_params,
+        .n_params = 2,
+        .metrics = toy_metrics,
+        .n_metrics = TOY_METRICS,
+        .facts = toy_facts,
+        .n_facts = 1,
+        .budget_s = {30, 30, 30},
+        .min_n = 3,
+        .max_n = {5, 5, 5},
+        .setup = toy_setup,
+        .run = toy_run,
+        .teardown = toy_teardown,
+};
+
+static int toy_cancelled(void *user) {
+	(void)user;
+	return toy.cancel_after > 0 && toy.n_runs >= toy.cancel_after;
+}
+
+/* One run of the toy sweep on a journal: what a process would do between start and end. */
+typedef struct toy_session {
+	rv_point *points;
+	int n_points;
+	rv_results results;
+	rv_journal *journal;
+	rv_run_config config;
+	rv_status status; /* of the sweep */
+} toy_session;
+
+static rv_status toy_open(toy_session *s, const rv_experiment *exp, const char *journal,
+                          const rv_selection *only) {
+	const rv_selection all = {0};
+	*s = (toy_session){
+	        .config = {.profile = RV_PROFILE_QUICK, .seed = 1, .cancelled = toy_cancelled}};
+	RV_TRY(rv_sweep_points(exp, RV_PROFILE_QUICK, only != NULL ? only : &all, &s->points,
+	                       &s->n_points));
+	rv_sweep_keys(exp, "toy identity", s->points, s->n_points);
+	RV_TRY(rv_results_init(&s->results, exp, s->points, s->n_points));
+	return rv_journal_open(&s->journal, journal, "toy identity", rv_results_add, &s->results, NULL);
+}
+
+static rv_status toy_measure(toy_session *s, const rv_experiment *exp, int64_t start_ns) {
+	char *text = NULL;
+	int run = (int)json_array_size(s->results.runs);
+	json_t *provenance =
+	        json_pack("{s:i, s:s, s:f}", "run", run, "command", "toy 'x'", "read_gb_s", 10.0);
+	RV_TRY(rv_results_encode_run(provenance, &text));
+	json_decref(provenance);
+	rv_status status = rv_journal_append(s->journal, text, strlen(text));
+	if (status == RV_OK)
+		status = rv_results_add(&s->results, text, strlen(text));
+	rv_free(text);
+	RV_TRY(status);
+	const rv_sweep sweep = {.exp = exp,
+	                        .config = &s->config,
+	                        .results = &s->results,
+	                        .journal = s->journal,
+	                        .run = run,
+	                        .start_ns = start_ns};
+	s->status = rv_sweep_run(&sweep);
+	return rv_results_finish(&s->results, 1, "budget");
+}
+
+static void toy_close(toy_session *s) {
+	rv_journal_close(s->journal);
+	rv_results_free(&s->results);
+	rv_free(s->points);
+}
+
+#endif
