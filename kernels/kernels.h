@@ -49,7 +49,8 @@ typedef enum rv_type {
  * K elements, rv_act_row_bytes() long:
  *   F32: float x[K]
  *   Q8:  int8 q[K]; then, at the next multiple of 64, float d[K/32], float s[K/32]
- *        x = d q, d = max|x| / 127 of 32 elements, q rounded to nearest even, s = d * sum(q)
+ *        x = d q, d = max|x| / 127 of 32 elements (held as an f16 holds it), q rounded to nearest even,
+ *        s = d * sum(q)
  *   Q8K: int8 q[K]; then, at the next multiple of 64, float d[K/256], int16 b[K/16]
  *        d = max|x| / 127 of 256 elements, b the sums of q over 16 elements */
 typedef enum rv_act { RV_ACT_F32, RV_ACT_Q8, RV_ACT_Q8K, RV_ACT_COUNT } rv_act;

@@ -16,6 +16,7 @@
  * Rounding rules that every level follows to the bit, so that stored bytes never depend on the level:
  *   quantize_act  m = max|x| of the block. m not finite (or any NaN): d = s = NaN, all codes and sums
  *                 0. m < RV_ACT_TINY: everything 0. Else d = m / 127, q = rint(x * (127 / m)).
+ *                 Q8 then rounds d to f16 where that is a normal number.
  *   kv store Q8   d = f16(max|x| / 127), i = d > 0 ? 1 / d : 0, q = rint(x * i) clamped to +-127
  *   kv store Q4   m = f16(min x), d = f16((max x - min x) / 15), i as above,
  *                 q = rint((x - m) * i) clamped to 0..15
@@ -29,6 +30,8 @@
 
 /* Below this, 127 / max|x| could overflow: such a block is rounded to zeros. */
 #define RV_ACT_TINY 0x1p-120f
+#define RV_F16_MIN_NORMAL 0x1p-14f
+#define RV_F16_MAX 65504.0f
 #define RV_KV_GROUP 128 /* elements that share a scale in a Q8 or Q4 cached row */
 
 #define RV_EACH_TYPE(X)                                                                                \

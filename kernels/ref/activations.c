@@ -38,12 +38,18 @@ static int sum_codes(const int8_t *q, int n) {
 	return sum;
 }
 
+/* The scale as an f16 holds it, where it is a normal one: what the codes are multiplied with is then the
+ * same number that a stored Q8_0 block would hold. */
+static float half_scale(float d) {
+	return d >= RV_F16_MIN_NORMAL && d <= RV_F16_MAX ? rv_f16_to_f32(rv_f32_to_f16(d)) : d;
+}
+
 void rv_quantize_act_q8_ref(void *y, const float *x, int64_t k) {
 	int8_t *q = y;
 	float *d = (float *)((char *)y + rv_act_scale_offset(k));
 	float *s = d + k / RV_QK;
 	for (int64_t i = 0; i < k / RV_QK; i++) {
-		d[i] = round_block(q + i * RV_QK, x + i * RV_QK, RV_QK);
+		d[i] = half_scale(round_block(q + i * RV_QK, x + i * RV_QK, RV_QK));
 		s[i] = d[i] * (float)sum_codes(q + i * RV_QK, RV_QK);
 	}
 }

@@ -46,6 +46,11 @@ INLINE float block_scale(float max, float *inverse) {
 	return *inverse > 0 ? max / 127 : 0;
 }
 
+/* The scale as an f16 holds it, where it is a normal one. */
+INLINE float half_scale(float d) {
+	return d >= RV_F16_MIN_NORMAL && d <= RV_F16_MAX ? _cvtsh_ss(_cvtss_sh(d, 0)) : d;
+}
+
 /* All codes of a block, where 0 * NaN would not do. */
 INLINE __m256i codes_or_zero(const float *x, float inverse) {
 	return inverse > 0 ? codes_of(x, _mm256_set1_ps(inverse)) : _mm256_setzero_si256();
@@ -63,7 +68,7 @@ void rv_quantize_act_q8_avx2(void *y, const float *x, int64_t k) {
 	float *s = d + k / RV_QK;
 	for (int64_t i = 0; i < k / RV_QK; i++) {
 		float inverse;
-		d[i] = block_scale(max_magnitude(x + RV_QK * i, RV_QK), &inverse);
+		d[i] = half_scale(block_scale(max_magnitude(x + RV_QK * i, RV_QK), &inverse));
 		const __m256i codes = codes_or_zero(x + RV_QK * i, inverse);
 		_mm256_storeu_si256((__m256i *)(void *)(q + RV_QK * i), codes);
 		/* Whole numbers below 2^24: this sum is exact. */

@@ -178,12 +178,17 @@ static void check_case(const golden_case *c, rv_attn_kind attention) {
 	      *golden = reference_bytes(c->golden, &golden_bytes);
 	snprintf(packed, sizeof packed, "%s.gz", c->model);
 	int unpacked = !reference_path(path, c->model) && reference_gunzip(packed, path) == 0;
-	if (!ref || !golden || read_sequences(c->tokens, &s) != 0 || access(path, R_OK) != 0) {
+	if ((c->reference && !ref) || !golden || read_sequences(c->tokens, &s) != 0 ||
+	    access(path, R_OK) != 0) {
 		free(ref);
 		free(golden);
 		skip();
 	}
 	int64_t n_vocab, rows = s.n_seqs * s.n_tokens;
+	if (!ref) {
+		ref = run_model(path, &s, RV_BACKEND_REF, RV_ATTN_STANDARD, &n_vocab);
+		bytes = (size_t)(rows * n_vocab) * sizeof(float);
+	}
 	float *ours = run_model(path, &s, c->backend, attention, &n_vocab);
 	if (unpacked)
 		unlink(path);
