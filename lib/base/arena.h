@@ -13,8 +13,8 @@ typedef struct rv_arena rv_arena;
 rv_status rv_arena_create(rv_arena **out, size_t capacity, int growable);
 void rv_arena_destroy(rv_arena *arena); /* accepts NULL */
 
-/* `bytes` of zeroed memory aligned to 64, valid until reset or destroy. RV_ERR_LIMIT when a fixed
- * arena is full. */
+/* `bytes` of zeroed memory aligned to 64, valid until reset or destroy; NULL for 0 bytes. RV_ERR_LIMIT
+ * when a fixed arena is full. */
 rv_status rv_arena_alloc(rv_arena *arena, void **out, size_t bytes);
 rv_status rv_arena_strndup(rv_arena *arena, char **out, const char *s, size_t len);
 

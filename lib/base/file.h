@@ -28,14 +28,16 @@ rv_status rv_file_read(const char *path, size_t max_bytes, char **data, size_t *
 
 /* Writing: bytes go to a temporary file beside `path`; commit syncs, renames over `path` and syncs
  * the directory; abort (or a failed commit) removes the temporary file and leaves `path` as it was.
- * Short writes and EINTR are handled. Buffered; not thread-safe. */
+ * Links are followed, the rights of a replaced file kept. Devices, FIFOs and descriptors (/dev/stdout,
+ * /dev/fd/3) are written straight to. Short writes and EINTR are handled; after a failed write every
+ * further call fails with the same reason. Buffered; not thread-safe. */
 typedef struct rv_writer rv_writer;
 rv_status rv_writer_open(rv_writer **out, const char *path);
 rv_status rv_writer_write(rv_writer *w, const void *data, size_t size);
 rv_status rv_writer_pad(rv_writer *w, size_t alignment); /* zero bytes up to a multiple */
 uint64_t rv_writer_tell(const rv_writer *w);
 rv_status rv_writer_commit(rv_writer *w); /* frees w, also on failure */
-void rv_writer_abort(rv_writer *w);	  /* frees w; accepts NULL */
+void rv_writer_abort(rv_writer *w);       /* frees w; accepts NULL */
 
 /* One call of the above. */
 rv_status rv_file_write(const char *path, const void *data, size_t size);

@@ -29,15 +29,15 @@ typedef struct rv_int_list {
 } rv_int_list;
 
 typedef struct rv_option {
-	const char *name;	/* "n-predict": given as --n-predict V or --n-predict=V */
-	char letter;		/* 'n': given as -n V; 0: none */
+	const char *name; /* "n-predict": given as --n-predict V or --n-predict=V */
+	char letter;      /* 'n': given as -n V; 0: none */
 	rv_option_kind kind;
-	size_t offset;		/* of the value in the options struct */
-	double min, max;	/* numeric kinds */
+	size_t offset;              /* of the value in the options struct */
+	double min, max;            /* numeric kinds */
 	const char *const *choices; /* RV_OPT_ENUM: NULL-terminated */
-	const char *unit;	/* "tokens", "bytes", ...; NULL: none */
-	const char *value_name; /* "N", "FILE"; NULL: derived from kind */
-	const char *help;	/* one line, without the default: that is printed from the struct */
+	const char *unit;           /* "tokens", "bytes", ...; NULL: none */
+	const char *value_name;     /* "N", "FILE"; NULL: derived from kind */
+	const char *help;           /* one line, without the default: that is printed from the struct */
 } rv_option;
 
 /* Parses argv[1..argc-1] into `values` (already holding the defaults). Long names may also be given
@@ -47,7 +47,7 @@ typedef struct rv_option {
  * `table` ends with a row whose name is NULL. Several tables may be joined: `tables` ends with NULL,
  * values[i] belongs to tables[i]. */
 rv_status rv_options_parse(const rv_option *const *tables, void *const *values, int argc, char **argv,
-			   const char **positional, int max_positional, int *n_positional);
+                           const char **positional, int max_positional, int *n_positional);
 
 /* Help text of the tables, defaults taken from `values`, into a malloc'd string (rv_free). */
 rv_status rv_options_help(const rv_option *const *tables, void *const *values, char **text);
@@ -55,7 +55,7 @@ rv_status rv_options_help(const rv_option *const *tables, void *const *values, c
 /* Strict locale-independent number parsing of a whole string. */
 rv_status rv_parse_int(const char *s, int64_t min, int64_t max, int64_t *out);
 rv_status rv_parse_double(const char *s, double min, double max, double *out);
-/* "1,2,3" or "1 2 3" (or both) into a rv_free'd array. */
+/* "1,2,3" or "1 2 3" (or both) into a rv_free'd array; blank text is no number: n 0, *out NULL. */
 rv_status rv_parse_ints(const char *s, int64_t min, int64_t max, int64_t **out, size_t *n);
 
 #endif

@@ -7,13 +7,15 @@
 
 typedef struct rv_sysinfo {
 	char cpu_model[128];
-	char os[128]; /* uname: system, release, machine */
-	int n_cpus;   /* online in the machine */
-	int n_usable; /* rv_threads_default_count() */
+	char os[128];     /* uname: system, release, machine */
+	int n_cpus;       /* online in the machine */
+	int n_usable;     /* rv_threads_default_count() */
 	double cpu_quota; /* CPUs by the cgroup quota (v1 or v2, the tightest ancestor); 0: none */
 	size_t l1d_bytes, l2_bytes, l3_bytes; /* by hwloc; 0: unknown */
 	size_t mem_total_bytes;
-	size_t mem_available_bytes; /* MemAvailable, RLIMIT_AS and cgroup memory.max, the least */
+	/* The least of MemAvailable, what RLIMIT_AS leaves, and what each cgroup's memory.max leaves
+	 * when its inactive file cache is given up. */
+	size_t mem_available_bytes;
 } rv_sysinfo;
 
 void rv_sysinfo_get(rv_sysinfo *out);

@@ -4,6 +4,10 @@
  * mask, cpusets and the cgroup CPU quota (rounded down, at least 1). Work is handed out in chunks by
  * an atomic counter; waiting threads spin briefly, then yield, then sleep, so that a pool larger than
  * the machine finishes too. One caller at a time a pool; several pools may live side by side.
+ *
+ * With `pin` the creating thread is bound to its CPU too, until the destroy on that same thread: a
+ * thread it starts meanwhile inherits the binding. More threads than CPUs are left unbound. A pool is
+ * not to be used in a forked child: its workers are not there (calls then run on the caller alone).
  */
 #ifndef RV_BASE_THREADS_H
 #define RV_BASE_THREADS_H
@@ -42,7 +46,8 @@ typedef rv_status rv_work_fn(void *arg, int64_t begin, int64_t end, int thread);
 
 /* Runs fn over [0, n) in chunks of `grain` items (>= 1) and returns when all are done. Runs on the
  * calling thread alone when n <= grain or the pool has one thread. Never allocates. Which worker takes
- * which chunk is not fixed: results must not depend on it. */
+ * which chunk is not fixed: results must not depend on it. RV_ERR_INVALID when called from inside a job
+ * of the same pool. */
 rv_status rv_threads_for(rv_threads *threads, int64_t n, int64_t grain, rv_work_fn *fn, void *arg);
 
 #endif
