@@ -98,7 +98,7 @@ typedef struct scale {
 } scale;
 
 static const scale scales[RV_PROFILE_COUNT] = {
-        [RV_PROFILE_SMOKE] = {4, 64, 32, 128, 0.02},
+        [RV_PROFILE_SMOKE] = {4, 64, 16, 64, 0.02},
         [RV_PROFILE_QUICK] = {16, 128, 64, 256, 0.03},
         [RV_PROFILE_FULL] = {16, 128, 32, 512, 0.03},
 };
@@ -132,9 +132,12 @@ static rv_status prepare(const rv_experiment *exp, const rv_run_config *config, 
 	rv_status status = rv_model_sha256(model, in->model_sha256);
 	scale s = scale_for(config->profile, rv_model_hparams(model));
 	const char *slash = strrchr(in->model_path, '/');
-	snprintf(in->model_label, sizeof in->model_label, "%.80s, %.3g M parameters%s",
-	         slash != NULL ? slash + 1 : in->model_path, (double)rv_model_n_params(model) * 1e-6,
-	         rv_lab_is_synth(rv_model_gguf(model)) ? ", random weights" : "");
+	const char *name = config->model == NULL ? default_preset[config->profile]
+	                   : slash != NULL       ? slash + 1
+	                                         : in->model_path;
+	snprintf(in->model_label, sizeof in->model_label, "%.80s, %.3g M parameters%s", name,
+	         (double)rv_model_n_params(model) * 1e-6,
+	         rv_lab_is_synth(rv_model_gguf(model)) ? ", seeded random weights" : "");
 	snprintf(in->settings, sizeof in->settings, "quality %dx%d tg %d pp %d sample %g s", s.n_seqs,
 	         s.n_tokens, s.tg_tokens, s.pp_tokens, s.sample_s);
 	rv_model_release(model);
@@ -427,7 +430,7 @@ static const rv_experiment quantization = {
         .n_metrics = N_METRICS,
         .facts = facts,
         .n_facts = N_FACTS,
-        .budget_s = {20, 50, 1800},
+        .budget_s = {25, 50, 1800},
         .min_n = 10,
         .max_n = {10, 20, 15},
         .prepare = prepare,

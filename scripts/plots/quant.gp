@@ -36,11 +36,11 @@ do for [form in 'svg png'] {
 	} else {
 		set title 'Decode speed against size'
 		set xlabel 'file size, MB' textcolor rgb ink
-		set key bottom right notitle
+		set key top right notitle
 		set ylabel 'decode, tokens per second' textcolor rgb ink
 		set yrange [0:*]
 		plot for [i = 1:n] data every ::(i - 1)::(i - 1) \
-			using (column('file_mb')):(column('tg_tok_s')):(column('tg_tok_s_lo95')):(column('tg_tok_s_hi95')) \
+			using (column('file_mb')):(column('tg_tok_s')):(lo('tg_tok_s')):(hi('tg_tok_s')) \
 			with yerrorbars pt 4 + i ps 1.4 lw 2 lc rgb hue(i) title word(names, i)
 	}
 
@@ -55,7 +55,7 @@ do for [form in 'svg png'] {
 	set grid noxtics
 	set style fill solid 0.35 border
 	plot for [i = 1:n] data every ::(i - 1)::(i - 1) \
-		using (i):(column('tg_tok_s')):(column('tg_tok_s_lo95')):(column('tg_tok_s_hi95')):(0.55):xtic(strcol('format')) \
+		using (i):(column('tg_tok_s')):(lo('tg_tok_s')):(hi('tg_tok_s')):(0.55):xtic(strcol('format')) \
 		with boxerrorbars lw 1.5 lc rgb hue(i)
 	unset multiplot
 	unset output

@@ -1,7 +1,6 @@
 # Common look of all plots. The caller sets `out` (path without suffix) and calls `draw`.
 set encoding utf8
 set datafile separator tab
-set datafile missing 'NaN'
 set datafile columnheaders
 font = 'DejaVu Sans'
 ink = '#1d2330'; soft = '#8a93a3'; rule = '#dfe3ea'
@@ -12,5 +11,8 @@ set tics nomirror out textcolor rgb ink
 set grid back lt 1 lw 0.6 lc rgb rule
 set key textcolor rgb ink
 set title textcolor rgb ink
+# Ends of a metric's interval; the value itself where there is none.
+lo(m) = column(m.'_lo95') == column(m.'_lo95') ? column(m.'_lo95') : column(m)
+hi(m) = column(m.'_hi95') == column(m.'_hi95') ? column(m.'_hi95') : column(m)
 svg_terminal(w, h) = sprintf("set terminal svg size %d,%d dynamic noenhanced font '%s,13' background '#ffffff'", w, h, font)
 png_terminal(w, h) = sprintf("set terminal pngcairo size %d,%d noenhanced font '%s,19' background '#ffffff'", 1.5 * w, 1.5 * h, font)
