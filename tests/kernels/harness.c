@@ -36,9 +36,10 @@ static void on_fault(int sig) {
 	siglongjmp(escape, sig);
 }
 
-int checker_init(checker *c) {
+int checker_init(checker *c, size_t margin) {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	memset(c, 0, sizeof *c);
+	c->margin = margin;
 	for (int i = 0; i < SLOTS; i++) {
 		unsigned char *p = mmap(NULL, SLOT_BYTES + 2 * page, PROT_NONE,
 		                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -147,9 +148,9 @@ void reset(checker *c) {
 
 void *take(checker *c, size_t bytes, size_t align, int input) {
 	slot *s = &c->slots[c->used++];
-	size_t offset = (SLOT_BYTES - bytes) & ~(align - 1);
+	size_t offset = (SLOT_BYTES - c->margin - bytes) & ~(align - 1);
 	if (below(c, 4) == 0) {
-		offset = 0; /* reads and writes before the start fault instead */
+		offset = c->margin; /* reads and writes before the start fault instead */
 	}
 	s->data = s->base + offset;
 	s->bytes = bytes;
