@@ -64,7 +64,7 @@ static const rv_option table[] = {
          .kind = RV_OPT_LIST,
          .offset = offsetof(options, only),
          .value_name = "K=V",
-         .help = "measure only points with this parameter value; repeatable"},
+         .help = "measure only points with this parameter value"},
         {.name = "seed",
          .kind = RV_OPT_INT,
          .offset = offsetof(options, seed),
@@ -166,6 +166,14 @@ static rv_status format_path(char out[PATH_MAX], const char *fmt, ...) {
 	return n >= 0 && n < PATH_MAX ? RV_OK : rv_fail(RV_ERR_LIMIT, "%.200s...: path too long", out);
 }
 
+static rv_status check_out(const char *out) {
+	const char *slash = strrchr(out, '/');
+	size_t n = strlen(slash != NULL ? slash + 1 : out);
+	if (n <= 3 || n > NAME_MAX - 40 || strcmp(out + strlen(out) - 3, ".h5") != 0)
+		return rv_fail(RV_ERR_INVALID, "--out %.200s: expected a file name ending in .h5", out);
+	return RV_OK;
+}
+
 /* Folder and stem of the .h5 give the names of everything beside it. */
 static rv_status name_files(program *p) {
 	char dir[PATH_MAX], stem[NAME_MAX + 1], hex[65];
@@ -178,8 +186,6 @@ static rv_status name_files(program *p) {
 	RV_TRY(format_path(dir, "%.*s", slash != NULL ? (int)(slash - p->out) + 1 : 2,
 	                   slash != NULL ? p->out : "./"));
 	size_t n = strlen(base);
-	if (n <= 3 || n > NAME_MAX - 40 || strcmp(base + n - 3, ".h5") != 0)
-		return rv_fail(RV_ERR_INVALID, "--out %s: expected a file name ending in .h5", p->out);
 	snprintf(stem, sizeof stem, "%.*s", (int)n - 3, base);
 	rv_sha256_hex(p->identity, strlen(p->identity), hex);
 	char path[PATH_MAX];
@@ -329,6 +335,8 @@ static void list_points(const program *p) {
 
 static rv_status run_program(program *p) {
 	const rv_selection only = {p->opt.only.items, p->opt.only.n};
+	if (p->opt.out != NULL)
+		RV_TRY(check_out(p->opt.out));
 	RV_TRY(rv_sweep_points(p->exp, p->config.profile, &only, &p->points, &p->n_points));
 	if (p->opt.list) {
 		list_points(p);
