@@ -1,30 +1,64 @@
 /* Least-squares searches for the scale (and minimum) of a small block.
  *
- * Loops run over fixed counts of N elements in LANES lanes, so that a compiler vectorises them without
- * changing a bit: element i adds to lane i mod LANES, and lanes meet in a fixed tree. Codes stay whole
- * numbers in floats until they are packed. Errors are weighted by w (importance, or ones). */
+ * Sums run in RV_LANES lanes on every machine: element i adds to lane i mod RV_LANES, and the lanes
+ * meet in a fixed tree, so that no bit depends on the vectors at hand. Codes stay whole numbers in
+ * floats until they are packed. Errors are weighted by w (importance, or ones). */
 #ifndef RV_KERNELS_QUANT_FIT_H
 #define RV_KERNELS_QUANT_FIT_H
 
 #include "kernels/kernels_internal.h"
 
+#include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 enum { RV_LANES = 8 };
 
-static inline float rv_reduce(const float a[RV_LANES]) {
-	return ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]));
+/* Half of the lanes; every target has vectors of 16 bytes, and a compiler without lowers them. */
+typedef float rv_quad __attribute__((vector_size(16)));
+
+typedef struct rv_sum {
+	rv_quad half[2];
+} rv_sum;
+
+static inline rv_quad rv_load(const float *p) {
+	rv_quad v;
+	memcpy(&v, p, sizeof v);
+	return v;
 }
 
-/* To the nearest whole number, ties to even, for |x| < 2^22: the sum has no bits left for a fraction.
- */
-static inline float rv_round(float x) {
-	return (x + 0x1.8p23f) - 0x1.8p23f;
+static inline rv_quad rv_splat(float x) {
+	return (rv_quad){x, x, x, x};
 }
 
-/* NaN becomes low. The clamp comes first, so that rounding stays in its range. */
+static inline float rv_reduce(rv_sum sum) {
+	rv_quad s = sum.half[0] + sum.half[1];
+	return (s[0] + s[2]) + (s[1] + s[3]);
+}
+
+/* x > low ? x : low, then x < high ? x : high. */
+static inline rv_quad rv_clamp4(rv_quad x, rv_quad low, rv_quad high) {
+#ifdef __SSE2__
+	return _mm_min_ps(_mm_max_ps(x, low), high);
+#else
+	typedef int32_t mask __attribute__((vector_size(16)));
+	mask above = x > low;
+	x = (rv_quad)(((mask)x & above) | ((mask)low & ~above));
+	mask below = x < high;
+	return (rv_quad)(((mask)x & below) | ((mask)high & ~below));
+#endif
+}
+
+/* The code of a scaled element: clamped (NaN becomes low), then rounded to the nearest whole number,
+ * ties to even: the large sum has no bits left for a fraction. */
+static inline rv_quad rv_code4(rv_quad x, rv_quad low, rv_quad high) {
+	rv_quad big = rv_splat(0x1.8p23f);
+	return (rv_clamp4(x, low, high) + big) - big;
+}
+
 static inline float rv_code(float x, float low, float high) {
-	x = x > low ? x : low;
-	x = x < high ? x : high;
-	return rv_round(x);
+	return rv_code4(rv_splat(x), rv_splat(low), rv_splat(high))[0];
 }
 
 /* A scale as it will be read back. */
@@ -37,17 +71,19 @@ static inline float rv_inverse(float x) {
 }
 
 /* The code of element 0.. of x for x = scale q - min, into q; returns the weighted squared error. */
-static inline float rv_encode(float *restrict q, const float *restrict x, const float *restrict w,
-                              int n, float scale, float min, float low, float high) {
-	float inverse = rv_inverse(scale);
-	float error[RV_LANES] = {0};
-	for (int i = 0; i < n; i += RV_LANES) {
-		for (int l = 0; l < RV_LANES; l++) {
-			float code = rv_code((x[i + l] + min) * inverse, low, high);
-			float e = scale * code - min - x[i + l];
-			error[l] += w[i + l] * e * e;
-			q[i + l] = code;
-		}
+static inline __attribute__((always_inline)) float rv_encode(float *restrict q, const float *restrict x,
+                                                             const float *restrict w, int n,
+                                                             float scale, float min, float low,
+                                                             float high) {
+	rv_quad inverse = rv_splat(rv_inverse(scale)), s = rv_splat(scale), m = rv_splat(min);
+	rv_quad bottom = rv_splat(low), top = rv_splat(high);
+	rv_sum error = {0};
+	for (int i = 0; i < n; i += 4) {
+		rv_quad xi = rv_load(x + i);
+		rv_quad code = rv_code4((xi + m) * inverse, bottom, top);
+		rv_quad e = s * code - m - xi;
+		error.half[i / 4 % 2] += rv_load(w + i) * e * e;
+		memcpy(q + i, &code, sizeof code);
 	}
 	return rv_reduce(error);
 }
@@ -65,21 +101,24 @@ static inline float rv_extreme(const float *x, int n) {
 /* Scale s of x = s q, q in low..high with low = -high - 1, of least error among n_try guesses. Each
  * guess sends the extreme element to a code between first and first + (n_try - 1) step; the scale that
  * fits its codes best is sum(w x q) / sum(w q q), and takes sum(w x q)^2 / sum(w q q) off the error. */
-static inline float rv_fit_scale(const float *restrict x, const float *restrict w, int n, float low,
-                                 float high, float first, float step, int n_try) {
+static inline __attribute__((always_inline)) float rv_fit_scale(const float *restrict x,
+                                                                const float *restrict w, int n,
+                                                                float low, float high, float first,
+                                                                float step, int n_try) {
 	float extreme = rv_extreme(x, n);
 	float unit = rv_inverse(extreme);
+	rv_quad bottom = rv_splat(low), top = rv_splat(high);
 	float best = 0, scale = 0;
 	for (int t = 0; t < n_try; t++) {
-		float inverse = (first + (float)t * step) * unit;
-		float xq[RV_LANES] = {0}, qq[RV_LANES] = {0};
-		for (int i = 0; i < n; i += RV_LANES) {
-			for (int l = 0; l < RV_LANES; l++) {
-				float code = rv_code(x[i + l] * inverse, low, high);
-				float wq = w[i + l] * code;
-				xq[l] += wq * x[i + l];
-				qq[l] += wq * code;
-			}
+		rv_quad inverse = rv_splat((first + (float)t * step) * unit);
+		rv_sum xq = {0}, qq = {0};
+		for (int i = 0; i < n; i += 4) {
+			int h = i / 4 % 2;
+			rv_quad xi = rv_load(x + i);
+			rv_quad code = rv_code4(xi * inverse, bottom, top);
+			rv_quad wq = rv_load(w + i) * code;
+			xq.half[h] += wq * xi;
+			qq.half[h] += wq * code;
 		}
 		float sum_xq = rv_reduce(xq), sum_qq = rv_reduce(qq);
 		if (sum_qq > 0 && sum_xq * sum_xq > best * sum_qq) {
@@ -96,8 +135,10 @@ typedef struct rv_line {
 
 /* As rv_fit_scale for x = scale q - min, q in 0..high. Guesses spread the range of x over first to
  * first + (n_try - 1) step codes. min_positive: 0 <= min, as the K types store it. */
-static inline rv_line rv_fit_line(const float *restrict x, const float *restrict w, int n, float high,
-                                  float first, float step, int n_try, int min_positive) {
+static inline __attribute__((always_inline)) rv_line rv_fit_line(const float *restrict x,
+                                                                 const float *restrict w, int n,
+                                                                 float high, float first, float step,
+                                                                 int n_try, int min_positive) {
 	float low = x[0], top = x[0];
 	for (int i = 1; i < n; i++) {
 		low = x[i] < low ? x[i] : low;
@@ -108,27 +149,26 @@ static inline rv_line rv_fit_line(const float *restrict x, const float *restrict
 	}
 	rv_line best_line = {0, -low};
 	float unit = rv_inverse(top - low);
-	float sw[RV_LANES] = {0}, sx[RV_LANES] = {0};
-	for (int i = 0; i < n; i += RV_LANES) {
-		for (int l = 0; l < RV_LANES; l++) {
-			sw[l] += w[i + l];
-			sx[l] += w[i + l] * x[i + l];
-		}
+	rv_quad bottom = rv_splat(low), zero = rv_splat(0), last = rv_splat(high);
+	rv_sum sw = {0}, sx = {0};
+	for (int i = 0; i < n; i += 4) {
+		sw.half[i / 4 % 2] += rv_load(w + i);
+		sx.half[i / 4 % 2] += rv_load(w + i) * rv_load(x + i);
 	}
 	float sum_w = rv_reduce(sw), sum_x = rv_reduce(sx);
 	float best = 0;
 	int found = 0;
 	for (int t = 0; t < n_try && unit != 0; t++) {
-		float inverse = (first + (float)t * step) * unit;
-		float sq[RV_LANES] = {0}, xq[RV_LANES] = {0}, qq[RV_LANES] = {0};
-		for (int i = 0; i < n; i += RV_LANES) {
-			for (int l = 0; l < RV_LANES; l++) {
-				float code = rv_code((x[i + l] - low) * inverse, 0, high);
-				float wq = w[i + l] * code;
-				sq[l] += wq;
-				xq[l] += wq * x[i + l];
-				qq[l] += wq * code;
-			}
+		rv_quad inverse = rv_splat((first + (float)t * step) * unit);
+		rv_sum sq = {0}, xq = {0}, qq = {0};
+		for (int i = 0; i < n; i += 4) {
+			int h = i / 4 % 2;
+			rv_quad xi = rv_load(x + i);
+			rv_quad code = rv_code4((xi - bottom) * inverse, zero, last);
+			rv_quad wq = rv_load(w + i) * code;
+			sq.half[h] += wq;
+			xq.half[h] += wq * xi;
+			qq.half[h] += wq * code;
 		}
 		float sum_q = rv_reduce(sq), sum_xq = rv_reduce(xq), sum_qq = rv_reduce(qq);
 		float det = sum_w * sum_qq - sum_q * sum_q;

@@ -45,17 +45,16 @@ static void start(state *s, float first, float step, int n_try) {
 static void refit(state *s) {
 	float aa = 0, am = 0, mm = 0, xa = 0, xm = 0;
 	for (int j = 0; j < SUBS; j++) {
-		float sw[RV_LANES] = {0}, sx[RV_LANES] = {0}, sq[RV_LANES] = {0}, xq[RV_LANES] = {0},
-		      qq[RV_LANES] = {0};
-		for (int i = j * SUB; i < (j + 1) * SUB; i += RV_LANES) {
-			for (int l = 0; l < RV_LANES; l++) {
-				float wq = s->w[i + l] * s->q[i + l];
-				sw[l] += s->w[i + l];
-				sx[l] += s->w[i + l] * s->x[i + l];
-				sq[l] += wq;
-				xq[l] += wq * s->x[i + l];
-				qq[l] += wq * s->q[i + l];
-			}
+		rv_sum sw = {0}, sx = {0}, sq = {0}, xq = {0}, qq = {0};
+		for (int i = j * SUB; i < (j + 1) * SUB; i += 4) {
+			int h = i / 4 % 2;
+			rv_quad w = rv_load(s->w + i), x = rv_load(s->x + i), q = rv_load(s->q + i);
+			rv_quad wq = w * q;
+			sw.half[h] += w;
+			sx.half[h] += w * x;
+			sq.half[h] += wq;
+			xq.half[h] += wq * x;
+			qq.half[h] += wq * q;
 		}
 		aa += s->sc[j] * s->sc[j] * rv_reduce(qq);
 		am += s->sc[j] * s->m[j] * rv_reduce(sq);

@@ -35,13 +35,13 @@ static void start(state *s) {
 static void refit(state *s) {
 	float xa = 0, aa = 0;
 	for (int j = 0; j < SUBS; j++) {
-		float xq[RV_LANES] = {0}, qq[RV_LANES] = {0};
-		for (int i = j * SUB; i < (j + 1) * SUB; i += RV_LANES) {
-			for (int l = 0; l < RV_LANES; l++) {
-				float wq = s->w[i + l] * s->q[i + l];
-				xq[l] += wq * s->x[i + l];
-				qq[l] += wq * s->q[i + l];
-			}
+		rv_sum xq = {0}, qq = {0};
+		for (int i = j * SUB; i < (j + 1) * SUB; i += 4) {
+			int h = i / 4 % 2;
+			rv_quad x = rv_load(s->x + i), q = rv_load(s->q + i);
+			rv_quad wq = rv_load(s->w + i) * q;
+			xq.half[h] += wq * x;
+			qq.half[h] += wq * q;
 		}
 		xa += s->sc[j] * rv_reduce(xq);
 		aa += s->sc[j] * s->sc[j] * rv_reduce(qq);
