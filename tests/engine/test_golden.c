@@ -167,15 +167,18 @@ static const golden_case cases[] = {
         STORIES("f32", EXACT, RV_BACKEND_REF),
         STORIES("f32", EXACT, RV_BACKEND_BLAS),
         STORIES("f16", HALF, RV_BACKEND_SIMD),
-        STORIES("q8_0-mixed", QUANTIZED, RV_BACKEND_SIMD),
+        /* No float64 logits of this file's own weights are in the reference data: backend `ref`, which the
+	 * cases above hold to 1e-3 of float64, stands in for them. */
+	{"models/stories260K.q8_0-mixed.gguf", "golden/stories260K.q8_0-mixed.llamacpp.f32.bin", NULL,
+	 "models/stories260K.golden.json", QUANTIZED, RV_BACKEND_SIMD},
 };
 
 static void check_case(const golden_case *c, rv_attn_kind attention) {
 	char path[1024], packed[256];
 	sequences s;
 	size_t bytes = 0, golden_bytes = 0;
-	float *ref = reference_bytes(c->reference, &bytes),
-	      *golden = reference_bytes(c->golden, &golden_bytes);
+	float *golden = reference_bytes(c->golden, &golden_bytes);
+	float *ref = c->reference ? reference_bytes(c->reference, &bytes) : NULL;
 	snprintf(packed, sizeof packed, "%s.gz", c->model);
 	int unpacked = !reference_path(path, c->model) && reference_gunzip(packed, path) == 0;
 	if ((c->reference && !ref) || !golden || read_sequences(c->tokens, &s) != 0 ||
