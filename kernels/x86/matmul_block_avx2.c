@@ -6,7 +6,9 @@
  *
  * with unsigned codes and x = d q + m (m = -8 d and -16 d for Q4_0 and Q5_0); sa is the activation sum
  * in lane 0 and zero in the others. */
-#include "kernels/x86/matmul_avx2.h"
+#include "kernels/x86/vec_avx2.h"
+
+#include "kernels/x86/matmul_tiles.h"
 
 /* Sums of four neighbours. u: codes as magnitudes, s: activations, signed so that products match; pairs
  * stay below 2 * 128 * 127 < 2^15. */
@@ -79,8 +81,8 @@ INLINE void q5_1_step(__m256 *acc, const uint8_t *block, const act_row *a, int64
 	add_block(acc, unpack_five_bits(w->qs, w->qh), d, m, a, i, n);
 }
 
-RV_DEFINE_MATMUL(q4_0, q4_0_step, sizeof(rv_q4_0), RV_QK)
-RV_DEFINE_MATMUL(q4_1, q4_1_step, sizeof(rv_q4_1), RV_QK)
-RV_DEFINE_MATMUL(q5_0, q5_0_step, sizeof(rv_q5_0), RV_QK)
-RV_DEFINE_MATMUL(q5_1, q5_1_step, sizeof(rv_q5_1), RV_QK)
-RV_DEFINE_MATMUL(q8_0, q8_0_step, sizeof(rv_q8_0), RV_QK)
+RV_DEFINE_MATMUL(rv_matmul_q4_0, {q4_0_step, sizeof(rv_q4_0), RV_QK, RV_QK, NULL})
+RV_DEFINE_MATMUL(rv_matmul_q4_1, {q4_1_step, sizeof(rv_q4_1), RV_QK, RV_QK, NULL})
+RV_DEFINE_MATMUL(rv_matmul_q5_0, {q5_0_step, sizeof(rv_q5_0), RV_QK, RV_QK, NULL})
+RV_DEFINE_MATMUL(rv_matmul_q5_1, {q5_1_step, sizeof(rv_q5_1), RV_QK, RV_QK, NULL})
+RV_DEFINE_MATMUL(rv_matmul_q8_0, {q8_0_step, sizeof(rv_q8_0), RV_QK, RV_QK, NULL})

@@ -7,7 +7,9 @@
  * dot[l]. Lane l of dot holds, of every 32 elements, numbers 4l .. 4l + 3; lane l of mins holds the
  * activation sums b[2l], b[2l + 1]. Products of 8-bit codes pair up in 16 bits without saturating:
  * 2 * 63 * 127 < 2^15. */
-#include "kernels/x86/matmul_avx2.h"
+#include "kernels/x86/vec_avx2.h"
+
+#include "kernels/x86/matmul_tiles.h"
 
 /* Word j of each half in all eight words of the half. */
 #define WORD(j)                                                                                        \
@@ -228,8 +230,8 @@ INLINE void q2_k_step(__m256 *acc, const uint8_t *block, const act_row *a, int64
 	add_super_block(acc, &w->d, _mm256_srli_epi16(both, 4), dot, a, i, n);
 }
 
-RV_DEFINE_MATMUL(q4_k, q4_k_step, sizeof(rv_q4_k), RV_QKK)
-RV_DEFINE_MATMUL(q5_k, q5_k_step, sizeof(rv_q5_k), RV_QKK)
-RV_DEFINE_MATMUL(q6_k, q6_k_step, sizeof(rv_q6_k), RV_QKK)
-RV_DEFINE_MATMUL(q3_k, q3_k_step, sizeof(rv_q3_k), RV_QKK)
-RV_DEFINE_MATMUL(q2_k, q2_k_step, sizeof(rv_q2_k), RV_QKK)
+RV_DEFINE_MATMUL(rv_matmul_q4_k, {q4_k_step, sizeof(rv_q4_k), RV_QKK, RV_QKK, NULL})
+RV_DEFINE_MATMUL(rv_matmul_q5_k, {q5_k_step, sizeof(rv_q5_k), RV_QKK, RV_QKK, NULL})
+RV_DEFINE_MATMUL(rv_matmul_q6_k, {q6_k_step, sizeof(rv_q6_k), RV_QKK, RV_QKK, NULL})
+RV_DEFINE_MATMUL(rv_matmul_q3_k, {q3_k_step, sizeof(rv_q3_k), RV_QKK, RV_QKK, NULL})
+RV_DEFINE_MATMUL(rv_matmul_q2_k, {q2_k_step, sizeof(rv_q2_k), RV_QKK, RV_QKK, NULL})

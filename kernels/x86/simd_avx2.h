@@ -1,4 +1,5 @@
-/* Small pieces the AVX2 sources share: unaligned and partial loads, f16 scales, lane sums, exp. */
+/* Small pieces the sources of AVX2 and above share: unaligned and partial loads, f16 scales, lane sums,
+ * exp. */
 #ifndef RV_KERNELS_X86_SIMD_AVX2_H
 #define RV_KERNELS_X86_SIMD_AVX2_H
 
@@ -8,12 +9,19 @@
 #include <math.h>
 #include <string.h>
 
+/* Loops over the accumulators of a register tile must disappear, or the tile lives in memory.
+ * RV_EMULATED: intrinsics are calls into an emulation, which all of that would only make slow to
+ * compile. */
+#ifdef RV_EMULATED
+#define INLINE static inline
+#define UNROLL
+#else
 #define INLINE static inline __attribute__((always_inline))
-/* Loops over the accumulators of a register tile must disappear, or the tile lives in memory. */
 #ifdef __clang__
 #define UNROLL _Pragma("unroll")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 #endif
 
 /* sum += x, here and now: gcc would rather collect the terms of a whole block, spill them, and add them

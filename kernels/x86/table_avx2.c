@@ -1,7 +1,10 @@
 /* The AVX2 table: a slot a line of the X-macros, reference forms where this level has none. */
 #include "kernels/kernels_internal.h"
 
-/* Products with f32 activations: own forms for the float types only. */
+/* Products with f32 activations: for the float types the matmul itself. */
+#define rv_matmul_float_f32_avx2 rv_matmul_f32_avx2
+#define rv_matmul_float_f16_avx2 rv_matmul_f16_avx2
+#define rv_matmul_float_bf16_avx2 rv_matmul_bf16_avx2
 #define rv_matmul_float_q4_0_avx2 rv_matmul_float_q4_0_ref
 #define rv_matmul_float_q4_1_avx2 rv_matmul_float_q4_1_ref
 #define rv_matmul_float_q5_0_avx2 rv_matmul_float_q5_0_ref

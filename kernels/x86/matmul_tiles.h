@@ -1,12 +1,12 @@
 /* The loops around a weight type's inner step: which rows and tokens a register tile holds and in which
- * order tiles run. None of it touches a value: every element (row, token) has its own 8-lane
+ * order tiles run. None of it touches a value: every element (row, token) has its own
  * accumulator, fed by the same step for block 0, 1, 2 ... whatever the tile, and its lanes are summed
- * by sum_lanes at the end. That is the order of every matmul of this level; a step states what it adds
+ * by vec_sum at the end. That is the order of every matmul of a level; a step states what it adds
  * to the lanes for one block. */
-#ifndef RV_KERNELS_X86_MATMUL_AVX2_H
-#define RV_KERNELS_X86_MATMUL_AVX2_H
+#ifndef RV_KERNELS_X86_MATMUL_TILES_H
+#define RV_KERNELS_X86_MATMUL_TILES_H
 
-#include "kernels/x86/simd_avx2.h"
+#include "kernels/kernels_internal.h"
 
 /* One activation row: q and d of the Q8 and Q8K formats, and s (Q8) or b (Q8K); or f (F32). */
 typedef struct act_row {
@@ -20,9 +20,9 @@ typedef struct act_row {
 } act_row;
 
 /* Adds block i of a weight row times block i of n activation rows to acc[0..n). n is a constant. */
-typedef void step_fn(__m256 *acc, const uint8_t *block, const act_row *a, int64_t i, int n);
-/* The last n weights of a row, fewer than a block, zeros after them. */
-typedef __m256 tail_fn(const uint8_t *p, int64_t n);
+typedef void step_fn(vec *acc, const uint8_t *block, const act_row *a, int64_t i, int n);
+/* Adds the last n elements of a row, fewer than a block, to the accumulator of one token. */
+typedef void tail_fn(vec *acc, const uint8_t *p, const act_row *a, int64_t i, int64_t n);
 
 typedef struct matmul_args {
 	float *y;
@@ -38,7 +38,8 @@ typedef struct matmul_type {
 	step_fn *step;
 	size_t block_bytes;
 	int64_t block_elems;
-	tail_fn *tail; /* the float types: blocks of 8, f32 activations, any k */
+	int64_t act_elems; /* that share an activation scale; 0: f32 activations */
+	tail_fn *tail;     /* NULL: k is a multiple of the block */
 } matmul_type;
 
 enum {
@@ -52,12 +53,12 @@ enum {
 INLINE act_row act_row_at(const matmul_args *m, matmul_type type, int64_t tok) {
 	const uint8_t *p = m->a + (size_t)tok * m->a_stride;
 	act_row row = {0};
-	if (type.tail) {
+	if (!type.act_elems) {
 		row.f = (const float *)(const void *)p;
 	} else {
 		row.q = (const int8_t *)p;
 		row.d = (const float *)(const void *)(p + rv_act_scale_offset(m->k));
-		row.s = row.d + m->k / type.block_elems;
+		row.s = row.d + m->k / type.act_elems;
 	}
 	return row;
 }
@@ -69,9 +70,9 @@ INLINE void prefetch_block(const uint8_t *p, size_t block_bytes) {
 }
 
 /* Blocks [from, to) of a register tile. n_rows and n_tok are constants after inlining. */
-INLINE void add_blocks(__m256 *sums, const matmul_args *m, matmul_type type, int64_t row,
-                       const act_row *a, int64_t from, int64_t to, int n_rows, int n_tok) {
-	__m256 acc[TILE_ROWS * TILE_TOKENS];
+INLINE void add_blocks(vec *sums, const matmul_args *m, matmul_type type, int64_t row, const act_row *a,
+                       int64_t from, int64_t to, int n_rows, int n_tok) {
+	vec acc[TILE_ROWS * TILE_TOKENS];
 	const uint8_t *w[TILE_ROWS];
 	UNROLL
 	for (int r = 0; r < n_rows; r++)
@@ -99,29 +100,28 @@ INLINE void add_blocks(__m256 *sums, const matmul_args *m, matmul_type type, int
 }
 
 /* The elements after the last whole block, then the lanes. */
-INLINE void finish_tile(const __m256 *sums, const matmul_args *m, matmul_type type, int64_t row,
+INLINE void finish_tile(const vec *sums, const matmul_args *m, matmul_type type, int64_t row,
                         int64_t tok, const act_row *a, int n_rows, int n_tok) {
-	const int64_t rest = m->k % type.block_elems, whole = m->k - rest;
+	const int64_t rest = m->k % type.block_elems, blocks = m->k / type.block_elems;
 	UNROLL
 	for (int i = 0; i < n_rows * n_tok; i++) {
-		__m256 acc = sums[i];
+		vec acc = sums[i];
 		if (type.tail && rest) {
-			const uint8_t *w = m->w + (size_t)(row + i / n_tok) * m->w_stride +
-			                   (size_t)(whole / type.block_elems) * type.block_bytes;
-			const __m256 x = _mm256_maskload_ps(a[i % n_tok].f + whole, lane_mask(rest));
-			acc = _mm256_fmadd_ps(type.tail(w, rest), x, acc);
+			const uint8_t *w = m->w + (size_t)(row + i / n_tok) * m->w_stride;
+			type.tail(&acc, w + (size_t)blocks * type.block_bytes, a + i % n_tok, blocks,
+			          rest);
 		}
-		m->y[(tok + i % n_tok) * m->ldy + row + i / n_tok] = sum_lanes(acc);
+		m->y[(tok + i % n_tok) * m->ldy + row + i / n_tok] = vec_sum(acc);
 	}
 }
 
 /* A single token: the weights are read once, from memory. */
 INLINE void gemv_rows(const matmul_args *m, matmul_type type, int64_t row, const act_row *a,
                       int n_rows) {
-	__m256 sums[TILE_ROWS];
+	vec sums[TILE_ROWS];
 	UNROLL
 	for (int i = 0; i < n_rows; i++)
-		sums[i] = _mm256_setzero_ps();
+		sums[i] = vec_zero();
 	add_blocks(sums, m, type, row, a, 0, m->k / type.block_elems, n_rows, 1);
 	finish_tile(sums, m, type, row, 0, a, n_rows, 1);
 }
@@ -139,13 +139,13 @@ INLINE void matmul_gemv(const matmul_args *m, matmul_type type) {
  * meet in the same accumulators: cutting k changes no sum. */
 INLINE void panel_tile(const matmul_args *m, matmul_type type, int64_t from, int64_t to, int64_t tok,
                        int n_tok) {
-	__m256 sums[PANEL_ROWS * TILE_TOKENS];
+	vec sums[PANEL_ROWS * TILE_TOKENS];
 	act_row a[TILE_TOKENS];
 	UNROLL
 	for (int t = 0; t < n_tok; t++)
 		a[t] = act_row_at(m, type, tok + t);
 	for (int64_t i = 0; i < (to - from) * n_tok; i++)
-		sums[i] = _mm256_setzero_ps();
+		sums[i] = vec_zero();
 	const int64_t blocks = m->k / type.block_elems, chunk = CHUNK_ELEMS / type.block_elems;
 	for (int64_t b = 0; b < blocks; b += chunk) {
 		const int64_t end = b + chunk < blocks ? b + chunk : blocks;
@@ -177,12 +177,13 @@ INLINE void matmul_all(const matmul_args *m, matmul_type type) {
 		matmul_panel(m, type, row, row + PANEL_ROWS < m->rows ? row + PANEL_ROWS : m->rows);
 }
 
-#define RV_DEFINE_MATMUL(name, step, bytes, elems)                                                     \
-	void rv_matmul_##name##_avx2(float *y, int64_t ldy, const void *w, size_t w_stride,            \
-	                             const void *a, size_t a_stride, int64_t k, int64_t rows,          \
-	                             int64_t n_tok) {                                                  \
+/* function: without the level; type: a matmul_type initializer. */
+#define RV_DEFINE_MATMUL(function, ...)                                                                \
+	void LEVEL_NAME(function)(float *y, int64_t ldy, const void *w, size_t w_stride,               \
+	                          const void *a, size_t a_stride, int64_t k, int64_t rows,             \
+	                          int64_t n_tok) {                                                     \
 		const matmul_args args = {y, ldy, w, w_stride, a, a_stride, k, rows, n_tok};           \
-		matmul_all(&args, (matmul_type){step, bytes, elems, NULL});                            \
+		matmul_all(&args, (matmul_type)__VA_ARGS__);                                           \
 	}
 
 #endif

@@ -1,0 +1,41 @@
+/* What the shared bodies (matmul_tiles.h, gemm_body.h, attention_body.h) call a vector: eight lanes. */
+#ifndef RV_KERNELS_X86_VEC_AVX2_H
+#define RV_KERNELS_X86_VEC_AVX2_H
+
+#include "kernels/x86/simd_avx2.h"
+
+typedef __m256 vec;
+typedef __m256i vec_mask;
+enum { VEC_LANES = 8 };
+#define LEVEL_NAME(name) name##_avx2
+
+INLINE vec vec_zero(void) {
+	return _mm256_setzero_ps();
+}
+INLINE vec vec_splat(const float *p) {
+	return _mm256_broadcast_ss(p);
+}
+INLINE vec vec_fma(vec a, vec b, vec c) {
+	return _mm256_fmadd_ps(a, b, c);
+}
+INLINE float vec_sum(vec v) {
+	return sum_lanes(v);
+}
+INLINE vec_mask vec_first(int64_t n) {
+	return lane_mask(n);
+}
+INLINE vec vec_load(const float *p) {
+	return _mm256_loadu_ps(p);
+}
+INLINE void vec_store(float *p, vec v) {
+	_mm256_storeu_ps(p, v);
+}
+/* Lanes off are zero, and their memory is not touched. */
+INLINE vec vec_load_part(const float *p, vec_mask mask) {
+	return _mm256_maskload_ps(p, mask);
+}
+INLINE void vec_store_part(float *p, vec_mask mask, vec v) {
+	_mm256_maskstore_ps(p, mask, v);
+}
+
+#endif
