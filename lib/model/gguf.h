@@ -16,8 +16,19 @@
 #include <stdint.h>
 
 typedef enum rv_gguf_kind {
-	RV_GGUF_U8, RV_GGUF_I8, RV_GGUF_U16, RV_GGUF_I16, RV_GGUF_U32, RV_GGUF_I32, RV_GGUF_F32,
-	RV_GGUF_BOOL, RV_GGUF_STRING, RV_GGUF_ARRAY, RV_GGUF_U64, RV_GGUF_I64, RV_GGUF_F64,
+	RV_GGUF_U8,
+	RV_GGUF_I8,
+	RV_GGUF_U16,
+	RV_GGUF_I16,
+	RV_GGUF_U32,
+	RV_GGUF_I32,
+	RV_GGUF_F32,
+	RV_GGUF_BOOL,
+	RV_GGUF_STRING,
+	RV_GGUF_ARRAY,
+	RV_GGUF_U64,
+	RV_GGUF_I64,
+	RV_GGUF_F64,
 	RV_GGUF_KIND_COUNT
 } rv_gguf_kind; /* values are the file's */
 
@@ -30,16 +41,16 @@ typedef struct rv_gguf_kv {
 	rv_str key;
 	rv_gguf_kind kind;    /* of the value; ARRAY: see elem and count */
 	rv_gguf_kind elem;    /* element kind of an array */
-	uint64_t count;	      /* elements of an array, else 1 */
+	uint64_t count;       /* elements of an array, else 1 */
 	const uint8_t *bytes; /* the value as stored, unaligned (a string with its 8-byte length);
-			       * arrays: first element */
+	                       * arrays: first element */
 	size_t n_bytes;
 } rv_gguf_kv;
 
 typedef struct rv_gguf_tensor {
 	char name[65]; /* NUL-terminated */
 	rv_type type;
-	int n_dims;	 /* 1..4 */
+	int n_dims;      /* 1..4 */
 	int64_t dims[4]; /* dims[0] is the row length; unused ones are 1 */
 	uint64_t offset; /* from the start of the data section */
 	size_t n_bytes;
@@ -57,7 +68,8 @@ typedef enum rv_gguf_flags {
  * file. Tensor types this library does not know are refused by name of tensor and number. */
 rv_status rv_gguf_open(rv_gguf **out, const char *path, int flags);
 /* The same on bytes in memory (borrowed until close); `name` stands in messages. For fuzzing. */
-rv_status rv_gguf_open_memory(rv_gguf **out, const void *data, size_t size, const char *name, int flags);
+rv_status rv_gguf_open_memory(rv_gguf **out, const void *data, size_t size, const char *name,
+                              int flags);
 void rv_gguf_close(rv_gguf *gguf); /* accepts NULL; all pointers handed out die with it */
 
 const char *rv_gguf_path(const rv_gguf *gguf);
@@ -93,13 +105,13 @@ rv_status rv_gguf_i32s(const rv_gguf *gguf, const char *key, int32_t **out, size
 /* ---- writing (v3) ----
  * Order of calls: open, kv..., tensor... (declares), then data for every tensor in the declared order,
  * then commit. The file appears under its name only at commit (rv_writer). A refused call
- * (RV_ERR_INVALID) adds nothing; duplicate names are found when the header is written. Tensor names have
- * at most 63 bytes (other readers' limit). A general.alignment key sets the alignment, else it is 32.
- * After a failed write only abort, or a commit that fails, is left. Not thread-safe. */
+ * (RV_ERR_INVALID) adds nothing; duplicate names are found when the header is written. Tensor names
+ * have at most 63 bytes (other readers' limit). A general.alignment key sets the alignment, else it
+ * is 32. After a failed write only abort, or a commit that fails, is left. Not thread-safe. */
 typedef struct rv_gguf_writer rv_gguf_writer;
 
 rv_status rv_gguf_writer_open(rv_gguf_writer **out, const char *path);
-void rv_gguf_writer_abort(rv_gguf_writer *w); /* accepts NULL */
+void rv_gguf_writer_abort(rv_gguf_writer *w);                        /* accepts NULL */
 rv_status rv_gguf_write_kv(rv_gguf_writer *w, const rv_gguf_kv *kv); /* copies any value as stored */
 rv_status rv_gguf_write_u32(rv_gguf_writer *w, const char *key, uint32_t v);
 rv_status rv_gguf_write_u64(rv_gguf_writer *w, const char *key, uint64_t v);
@@ -110,7 +122,7 @@ rv_status rv_gguf_write_strings(rv_gguf_writer *w, const char *key, const rv_str
 rv_status rv_gguf_write_f32s(rv_gguf_writer *w, const char *key, const float *v, size_t n);
 rv_status rv_gguf_write_i32s(rv_gguf_writer *w, const char *key, const int32_t *v, size_t n);
 rv_status rv_gguf_declare(rv_gguf_writer *w, const char *name, rv_type type, int n_dims,
-			  const int64_t *dims);
+                          const int64_t *dims);
 /* Bytes of the current tensor; may be called several times until the tensor is complete. The header
  * is written at the first call. */
 rv_status rv_gguf_write_data(rv_gguf_writer *w, const void *data, size_t n_bytes);
