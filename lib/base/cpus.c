@@ -27,12 +27,25 @@ static int mask_has(const rv_cpu_mask *mask, unsigned cpu) {
 	return cpu < RV_CPUS_MAX && (mask->bits[cpu / WORD_BITS] >> (cpu % WORD_BITS) & 1);
 }
 
-hwloc_topology_t rv_cpu_topology(char why[128]) {
+/* Leaves out what placing threads does not need. The x86 back end would move this thread over every CPU
+ * to ask it; the kernel's own description is enough here. */
+static void place_only(hwloc_topology_t topology) {
+	unsigned long flags = 0;
+#if HWLOC_API_VERSION >= 0x00020800
+	flags = HWLOC_TOPOLOGY_FLAG_NO_DISTANCES | HWLOC_TOPOLOGY_FLAG_NO_MEMATTRS;
+#endif
+	hwloc_topology_set_flags(topology, flags);
+	hwloc_topology_set_components(topology, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, "x86");
+}
+
+hwloc_topology_t rv_cpu_topology(int caches, char why[128]) {
 	hwloc_topology_t topology;
 	if (hwloc_topology_init(&topology) != 0) {
 		snprintf(why, 128, "hwloc cannot start");
 		return NULL;
 	}
+	if (!caches)
+		place_only(topology);
 	if (hwloc_topology_load(topology) != 0) {
 		snprintf(why, 128, "hwloc found no topology");
 	} else if (!hwloc_topology_is_thissystem(topology)) {

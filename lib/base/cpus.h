@@ -18,8 +18,9 @@ int rv_cpu_mask_get(rv_cpu_mask *mask);
 int rv_cpu_mask_set(const rv_cpu_mask *mask); /* 0 on failure, errno set */
 int rv_cpu_mask_count(const rv_cpu_mask *mask);
 
-/* A topology of the running machine; NULL and a message in `why` when hwloc gives none. */
-hwloc_topology_t rv_cpu_topology(char why[128]);
+/* A topology of the running machine, for placing threads or (`caches`) with cache sizes too, which
+ * takes longer to find out; NULL and a message in `why` when hwloc gives none. */
+hwloc_topology_t rv_cpu_topology(int caches, char why[128]);
 
 /* Writes the OS numbers of up to `max` CPUs of `mask` in the order workers should take them: fast cores
  * before slow ones, one hardware thread a core before second ones, neighbours in cache and memory next

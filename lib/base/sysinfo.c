@@ -76,7 +76,7 @@ void rv_sysinfo_get(rv_sysinfo *out) {
 	out->cpu_quota = limits.cpu_quota;
 
 	char why[128];
-	hwloc_topology_t topology = rv_cpu_topology(why);
+	hwloc_topology_t topology = rv_cpu_topology(1, why);
 	if (topology) {
 		out->l1d_bytes = cache_bytes(topology, HWLOC_OBJ_L1CACHE);
 		out->l2_bytes = cache_bytes(topology, HWLOC_OBJ_L2CACHE);

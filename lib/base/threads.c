@@ -315,7 +315,7 @@ static void place_workers(rv_threads *pool, char why[128]) {
 		snprintf(why, 128, "more threads than CPUs");
 		return;
 	}
-	pool->topology = rv_cpu_topology(why);
+	pool->topology = rv_cpu_topology(0, why);
 	if (!pool->topology)
 		return;
 	n = rv_cpu_order(pool->topology, &mask, order, RV_MAX_THREADS);
