@@ -297,9 +297,30 @@ static rv_status read_reals(const rv_gguf *gguf, const rv_arch *arch, rv_hparams
 	return RV_OK;
 }
 
+/* What the file is: a whole model in one piece. */
+static rv_status check_container(const rv_gguf *gguf) {
+	rv_str type;
+	int64_t n_split = 1;
+	if (rv_gguf_find(gguf, "general.type")) {
+		RV_TRY(rv_gguf_string(gguf, "general.type", &type));
+		if (type.len != 5 || memcmp(type.data, "model", 5) != 0)
+			return rv_fail(RV_ERR_UNSUPPORTED, "%s: key 'general.type': '%.*s' is no model",
+			               rv_gguf_path(gguf), (int)(type.len < 64 ? type.len : 64),
+			               type.data);
+	}
+	if (rv_gguf_find(gguf, "split.count"))
+		RV_TRY(rv_gguf_int(gguf, "split.count", 0, 65535, &n_split));
+	if (n_split > 1)
+		return rv_fail(RV_ERR_UNSUPPORTED,
+		               "%s: key 'split.count': one of %lld pieces; split files are not read",
+		               rv_gguf_path(gguf), (long long)n_split);
+	return RV_OK;
+}
+
 rv_status rv_arch_read(const rv_gguf *gguf, const rv_arch **arch_out, rv_hparams *out) {
 	const char *path = rv_gguf_path(gguf);
 	rv_str name;
+	RV_TRY(check_container(gguf));
 	RV_TRY(rv_gguf_string(gguf, "general.architecture", &name));
 	const rv_arch *arch = rv_arch_by_name(name.data, name.len);
 	if (!arch)
