@@ -112,8 +112,8 @@ static rv_status read_options(rv_tokenizer *t, const rv_gguf *gguf, const rv_log
 		return rv_fail(RV_ERR_UNSUPPORTED, "%s: '%s' is not implemented", t->name,
 		               KEY("remove_extra_whitespaces"));
 	if (space_prefix && t->kind == RV_TOKENIZER_BPE) {
-		rv_logf(log, RV_LOG_WARN, "%s: '%s' has no meaning for byte-level BPE: ignored", t->name,
-			KEY("add_space_prefix"));
+		rv_logf(log, RV_LOG_WARN, "%s: '%s' has no meaning for byte-level BPE: ignored",
+		        t->name, KEY("add_space_prefix"));
 		space_prefix = 0;
 	}
 	t->prefix = space_prefix ? RV_TOK_PREFIX_ALWAYS : RV_TOK_PREFIX_NEVER;

@@ -391,21 +391,8 @@ static void test_names(void **state) {
  */
 static void test_linear(void **state) {
 	(void)state;
-	static const char *const units[] = {"a",
-	                                    " ",
-	                                    "\n",
-	                                    "\t",
-	                                    "'",
-	                                    "7",
-	                                    "\xc2\xa0",
-	                                    " \n",
-	                                    "\x80",
-	                                    "a ",
-	                                    " \t",
-	                                    "\r\n ",
-	                                    "'s",
-	                                    "\xc2\xb2"
-	                                    "1"};
+	static const char *const units[] = {"a",   " ",    "\n", "\t",  "'",     "7",  "\xc2\xa0",
+	                                    " \n", "\x80", "a ", " \t", "\r\n ", "'s", "\xc2\xb2\x31"};
 	const size_t size = 4u << 20;
 	char *text = malloc(size);
 	assert_non_null(text);
