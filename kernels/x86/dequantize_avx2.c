@@ -142,9 +142,10 @@ INLINE int min_k4(const uint8_t *s, int j) {
 }
 
 /* Q4_K and Q5_K; high: fifth bits, or NULL. */
-INLINE void decode_q45_k(float *y, const rv_f16 *d_dmin, const uint8_t *scales, const uint8_t *low,
+INLINE void decode_q45_k(float *y, const void *d_dmin, const uint8_t *scales, const uint8_t *low,
                          const uint8_t *high) {
-	const __m256 d = splat_f16(d_dmin), dmin = splat_f16(d_dmin + 1);
+	__m256 d, dmin;
+	splat_f16_pair(&d, &dmin, d_dmin);
 	for (int j = 0; j < 8; j++) {
 		const __m256 scale = scaled(d, scale_k4(scales, j)),
 		             min = scaled(dmin, min_k4(scales, j));

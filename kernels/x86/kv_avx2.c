@@ -146,7 +146,7 @@ INLINE __m256 decode_q8(const uint8_t *row, int64_t i, int64_t n) {
 	else
 		memcpy(&bytes, codes, (size_t)n);
 	const __m256i q = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128((long long)bytes));
-	return _mm256_mul_ps(splat_f16((const rv_f16 *)(const void *)group), _mm256_cvtepi32_ps(q));
+	return _mm256_mul_ps(splat_f16(group), _mm256_cvtepi32_ps(q));
 }
 INLINE __m256 decode_q4(const uint8_t *row, int64_t i, int64_t n) {
 	const uint8_t *group = row + i / RV_KV_GROUP * (4 + RV_KV_GROUP / 2);
@@ -160,7 +160,7 @@ INLINE __m256 decode_q4(const uint8_t *row, int64_t i, int64_t n) {
 	const __m256i q = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32((int)bytes), shifts),
 	                                   _mm256_set1_epi32(15));
 	__m256 d, m;
-	splat_f16_pair(&d, &m, (const rv_f16 *)(const void *)group);
+	splat_f16_pair(&d, &m, group);
 	return _mm256_add_ps(_mm256_mul_ps(d, _mm256_cvtepi32_ps(q)), m);
 }
 

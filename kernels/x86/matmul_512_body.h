@@ -53,7 +53,7 @@ INLINE __m512i field_at_4(__m512i h, int c) {
 }
 
 /* Both types; high: 32 bytes of fifth bits (bit j for sub-block j), or NULL. */
-INLINE void q45_k_step(vec *acc, const rv_f16 *d_dmin, const uint8_t *packed, const uint8_t *low,
+INLINE void q45_k_step(vec *acc, const void *d_dmin, const uint8_t *packed, const uint8_t *low,
                        const uint8_t *high, const act_row *a, int64_t i, int n) {
 	const __m512i nibble = _mm512_set1_epi8(15), bit4 = _mm512_set1_epi8(16);
 	const __m128i sm = unpack_scales_mins(packed);
@@ -81,7 +81,8 @@ INLINE void q45_k_step(vec *acc, const rv_f16 *d_dmin, const uint8_t *packed, co
 		}
 	}
 	const __m256i mins = mins_of(sm);
-	const vec d = splat_f16_512(d_dmin), dmin = splat_f16_512(d_dmin + 1);
+	const vec d = splat_f16_512(d_dmin),
+	          dmin = splat_f16_512((const uint8_t *)d_dmin + sizeof(rv_f16));
 	UNROLL
 	for (int t = 0; t < n; t++) {
 		const __m512i offset = widen(_mm256_madd_epi16(mins, load_256(a[t].b + 16 * i)));

@@ -54,7 +54,7 @@ INLINE __m256i unpack_scales_mins(const uint8_t *packed) {
 	return _mm256_broadcastsi128_si256(_mm_set_epi64x((long long)last, (long long)first));
 }
 
-INLINE void add_super_block(__m256 *acc, const rv_f16 *d_dmin, __m256i mins, const __m256i *dot,
+INLINE void add_super_block(__m256 *acc, const void *d_dmin, __m256i mins, const __m256i *dot,
                             const act_row *a, int64_t i, int n) {
 	__m256 d, dmin;
 	splat_f16_pair(&d, &dmin, d_dmin);
@@ -68,7 +68,7 @@ INLINE void add_super_block(__m256 *acc, const rv_f16 *d_dmin, __m256i mins, con
 }
 
 /* Both types; high: 32 bytes of fifth bits (bit j for sub-block j), or NULL. */
-INLINE void q45_k_step(__m256 *acc, const rv_f16 *d_dmin, const uint8_t *packed, const uint8_t *low,
+INLINE void q45_k_step(__m256 *acc, const void *d_dmin, const uint8_t *packed, const uint8_t *low,
                        const uint8_t *high, const act_row *a, int64_t i, int n) {
 	const __m256i nibble = _mm256_set1_epi8(15), bit4 = _mm256_set1_epi8(16);
 	const __m256i sm = unpack_scales_mins(packed);
@@ -116,7 +116,7 @@ INLINE void q5_k_step(__m256 *acc, const uint8_t *block, const act_row *a, int64
 /* ---- Q6_K, Q3_K: sub-blocks of 16, codes around a centre ---- */
 
 /* d * (dot - centre * sum(scale * b)): the centre is taken off in integers. */
-INLINE void add_centred(__m256 *acc, const rv_f16 *d_ptr, __m256i scales, int log2_centre,
+INLINE void add_centred(__m256 *acc, const void *d_ptr, __m256i scales, int log2_centre,
                         const __m256i *dot, const act_row *a, int64_t i, int n) {
 	const __m256 d = splat_f16(d_ptr);
 	UNROLL

@@ -48,12 +48,14 @@ INLINE uint32_t load_u32(const void *p) {
 	return v;
 }
 
-/* One f16 in all lanes, as f32. */
-INLINE __m256 splat_f16(const rv_f16 *p) {
-	return _mm256_cvtph_ps(_mm_set1_epi16((short)*p));
+/* One f16, of any alignment, in all lanes, as f32. */
+INLINE __m256 splat_f16(const void *p) {
+	short h;
+	memcpy(&h, p, sizeof h);
+	return _mm256_cvtph_ps(_mm_set1_epi16(h));
 }
 /* Two adjacent f16, each in all lanes. */
-INLINE void splat_f16_pair(__m256 *first, __m256 *second, const rv_f16 *p) {
+INLINE void splat_f16_pair(__m256 *first, __m256 *second, const void *p) {
 	const __m128 both = _mm_cvtph_ps(_mm_set1_epi32((int)load_u32(p)));
 	*first = _mm256_broadcastss_ps(both);
 	*second = _mm256_broadcastss_ps(_mm_movehdup_ps(both));

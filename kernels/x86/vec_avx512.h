@@ -67,9 +67,11 @@ INLINE __m512i widen(__m256i low) {
 	return join(low, _mm256_setzero_si256());
 }
 
-/* One f16 in all lanes, as f32. */
-INLINE __m512 splat_f16_512(const rv_f16 *p) {
-	return _mm512_cvtph_ps(_mm256_set1_epi16((short)*p));
+/* One f16, of any alignment, in all lanes, as f32. */
+INLINE __m512 splat_f16_512(const void *p) {
+	short h;
+	memcpy(&h, p, sizeof h);
+	return _mm512_cvtph_ps(_mm256_set1_epi16(h));
 }
 
 /* sum + codes (unsigned) times q (signed), in fours. Without VNNI two neighbours first meet in 16 bits:
