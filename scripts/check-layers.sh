@@ -9,7 +9,7 @@ set -u
 root=${1:-.}
 build=${2:-}
 rooms="kernels base model engine memory learn eval lab cli experiments"
-libc="assert errno float inttypes limits math stdbool stddef stdint stdio stdlib string strings sys/auxv asm/hwcap cpuid immintrin arm_neon"
+libc="assert errno float inttypes limits math stdbool stddef stdint stdio stdlib string strings sys/auxv asm/hwcap cpuid immintrin emmintrin arm_neon"
 bad=$(mktemp "${TMPDIR:-/tmp}/layers.XXXXXX") || exit 1
 trap 'rm -f "$bad" "$bad".*' EXIT
 
