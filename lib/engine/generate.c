@@ -187,6 +187,15 @@ static rv_status flush_outlet(outlet *o, const rv_generate_options *options, rv_
 	return RV_OK;
 }
 
+/* Whether the text goes on from something: the space that SentencePiece puts before a text is dropped only
+ * at its beginning. */
+static int continues_text(const rv_tokenizer *tok, int64_t length, const int32_t *prompt, int64_t n) {
+	int text = length > 0;
+	for (int64_t i = 0; tok && i < n && !text; i++)
+		text = !rv_tokenizer_is_special(tok, prompt[i]);
+	return text;
+}
+
 rv_status rv_generate(rv_context *ctx, int32_t seq, const int32_t *prompt, int64_t n_prompt,
                       rv_sampler *sampler, const rv_generate_options *options, int32_t *out,
                       rv_generate_result *result) {
@@ -199,6 +208,7 @@ rv_status rv_generate(rv_context *ctx, int32_t seq, const int32_t *prompt, int64
 	int64_t start = rv_now_ns();
 	rv_status st =
 	        outlet_init(&o, rv_model_tokenizer(rv_context_model(ctx)), options->stop_strings);
+	o.decoder.started = continues_text(o.tok, rv_seq_length(ctx, seq), prompt, n_prompt);
 	for (int64_t i = 0; st == RV_OK && i < n_prompt; i++)
 		rv_sampler_accept(sampler, prompt[i]);
 	if (st == RV_OK)
