@@ -79,7 +79,7 @@ INLINE void q45_k_step(__m256 *acc, const void *d_dmin, const uint8_t *packed, c
 		dot[t] = _mm256_setzero_si256();
 	UNROLL
 	for (int c = 0; c < 4; c++) {
-		const __m256i both = load_256(low + 32 * c);
+		const __m256i both = load_once_256(low + 32 * c);
 		const __m256i s0 = _mm256_shuffle_epi8(sm, load_256(splat_scale[2 * c]));
 		const __m256i s1 = _mm256_shuffle_epi8(sm, load_256(splat_scale[2 * c + 1]));
 		__m256i q0 = _mm256_and_si256(both, nibble);
@@ -149,7 +149,8 @@ INLINE void q6_k_step(__m256 *acc, const uint8_t *block, const act_row *a, int64
 	for (int h = 0; h < 2; h++) {
 		const __m256i half = h ? _mm256_permute4x64_epi64(scales, 0xee)
 		                       : _mm256_permute4x64_epi64(scales, 0x44);
-		const __m256i l0 = load_256(w->ql + 64 * h), l1 = load_256(w->ql + 64 * h + 32);
+		const __m256i l0 = load_once_256(w->ql + 64 * h),
+		              l1 = load_once_256(w->ql + 64 * h + 32);
 		const __m256i qh = load_256(w->qh + 32 * h);
 		const __m256i h0 = _mm256_and_si256(_mm256_slli_epi16(qh, 4), high);
 		const __m256i h1 = _mm256_and_si256(_mm256_slli_epi16(qh, 2), high);

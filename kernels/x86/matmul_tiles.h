@@ -45,7 +45,8 @@ typedef struct matmul_type {
 enum {
 	TILE_ROWS = 4,         /* of a GEMV: enough independent streams to cover memory latency */
 	TILE_TOKENS = 4,       /* that share one unpacked block */
-	PREFETCH_BYTES = 1024, /* ahead of each stream of a GEMV */
+	PREFETCH_BYTES = 2048, /* ahead of each stream of a GEMV */
+	STREAM_BYTES = 4096,   /* of a row from which on a GEMV takes TILE_ROWS at once */
 	PANEL_ROWS = 64,       /* passed over by every token tile, from L2 */
 	CHUNK_ELEMS = 4096     /* of the tile's activations, which stay in L1 meanwhile */
 };
@@ -81,7 +82,7 @@ INLINE void add_blocks(vec *sums, const matmul_args *m, matmul_type type, int64_
 	for (int i = 0; i < n_rows * n_tok; i++)
 		acc[i] = sums[i];
 	/* A GEMV's streams look ahead; past the end of a row, to the row its stream has next. */
-	const int64_t ahead = (int64_t)(PREFETCH_BYTES / type.block_bytes);
+	const int64_t far = (int64_t)(PREFETCH_BYTES / type.block_bytes), ahead = far < to ? far : to;
 	const size_t in_row = (size_t)ahead * type.block_bytes;
 	const size_t next_row = in_row + (size_t)n_rows * m->w_stride - (size_t)to * type.block_bytes;
 	for (int64_t b = from; b < to; b++) {
@@ -128,8 +129,10 @@ INLINE void gemv_rows(const matmul_args *m, matmul_type type, int64_t row, const
 
 INLINE void matmul_gemv(const matmul_args *m, matmul_type type) {
 	const act_row a = act_row_at(m, type, 0);
+	/* Short rows, one after the other, make one long stream, which the hardware follows better. */
+	const int together = m->w_stride >= STREAM_BYTES;
 	int64_t row = 0;
-	for (; row + TILE_ROWS <= m->rows; row += TILE_ROWS)
+	for (; together && row + TILE_ROWS <= m->rows; row += TILE_ROWS)
 		gemv_rows(m, type, row, &a, TILE_ROWS);
 	for (; row < m->rows; row++)
 		gemv_rows(m, type, row, &a, 1);

@@ -32,6 +32,14 @@
 		__asm__("" : "+x"(sum));                                                               \
 	} while (0)
 
+/* For a value with two uses, which gcc would rather load twice. */
+INLINE __m256i load_once_256(const void *p) {
+	__m256i v = _mm256_loadu_si256((const __m256i *)p);
+#ifndef RV_EMULATED
+	__asm__("" : "+x"(v));
+#endif
+	return v;
+}
 INLINE __m256i load_256(const void *p) {
 	return _mm256_loadu_si256((const __m256i *)p);
 }
