@@ -530,10 +530,84 @@ static void threads_share_it(void **state) {
 	free(page);
 }
 
+/* A slow eviction: whoever finds the pool full meanwhile waits for its page instead of giving up. */
+typedef struct slow_owner {
+	rv_pool_owner *owner;
+	_Atomic int asked, refuses;
+} slow_owner;
+
+static rv_status evict_slowly(void *user, rv_pool_page page) {
+	slow_owner *o = user;
+	o->asked++;
+	usleep(20000);
+	if (o->refuses)
+		return rv_fail(RV_ERR_LIMIT, "pinned");
+	rv_pool_release(o->owner, page);
+	return RV_OK;
+}
+
+static void *acquire_one(void *arg) {
+	slow_owner *o = arg;
+	rv_pool_page page;
+	return rv_pool_acquire(o->owner, NULL, &page) == RV_OK ? NULL : arg;
+}
+
+static void slow_evictions_are_waited_for(void **state) {
+	(void)state;
+	for (int refuses = 0; refuses < 2; refuses++) {
+		rv_pool *pool = pool_of(1, 1, 1);
+		slow_owner o = {.refuses = refuses};
+		rv_pool_page page;
+		pthread_t first, second;
+		void *wrong[2];
+		assert_ok(rv_pool_owner_add(pool, "slow", evict_slowly, &o, &o.owner));
+		assert_ok(rv_pool_acquire(o.owner, NULL, &page));
+		assert_int_equal(pthread_create(&first, NULL, acquire_one, &o), 0);
+		while (!o.asked)
+			usleep(100);
+		assert_int_equal(pthread_create(&second, NULL, acquire_one, &o), 0);
+		pthread_join(first, &wrong[0]);
+		pthread_join(second, &wrong[1]);
+		assert_int_equal((wrong[0] != NULL) + (wrong[1] != NULL), refuses ? 2 : 0);
+		rv_pool_owner_remove(o.owner);
+		rv_pool_destroy(pool);
+	}
+}
+
+static void *remove_owner(void *arg) {
+	slow_owner *o = arg;
+	rv_pool_owner_remove(o->owner);
+	return NULL;
+}
+
+/* An owner is not gone while its callback runs on another thread. */
+static void removal_waits_for_callbacks(void **state) {
+	(void)state;
+	rv_pool *pool = pool_of(1, 1, 1);
+	slow_owner o = {.refuses = 1};
+	keeper other;
+	rv_pool_page page;
+	pthread_t remover, asker;
+	add_keeper(pool, &other);
+	slow_owner asking = {.owner = other.owner};
+	assert_ok(rv_pool_owner_add(pool, "slow", evict_slowly, &o, &o.owner));
+	assert_ok(rv_pool_acquire(o.owner, NULL, &page));
+	assert_int_equal(pthread_create(&asker, NULL, acquire_one, &asking), 0);
+	while (!o.asked)
+		usleep(100);
+	assert_int_equal(pthread_create(&remover, NULL, remove_owner, &o), 0);
+	pthread_join(remover, NULL);
+	memset(&o, 0xff, sizeof o); /* a late callback would not survive this */
+	pthread_join(asker, NULL);
+	rv_pool_owner_remove(other.owner);
+	assert_int_equal(used_pages(pool), 0);
+	rv_pool_destroy(pool);
+}
+
 /* An eviction that itself needs a page (to move what it held) must not wait for ever. */
 typedef struct mover {
 	rv_pool_owner *owner;
-	int nested_refused;
+	_Atomic int nested_refused;
 } mover;
 
 static rv_status evict_by_moving(void *user, rv_pool_page page) {
@@ -587,6 +661,8 @@ int main(void) {
 	        cmocka_unit_test(heap_failures),
 	        cmocka_unit_test(agrees_with_the_model),
 	        cmocka_unit_test(threads_share_it),
+	        cmocka_unit_test(slow_evictions_are_waited_for),
+	        cmocka_unit_test(removal_waits_for_callbacks),
 	        cmocka_unit_test(nested_acquires_end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

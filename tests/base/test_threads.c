@@ -136,6 +136,39 @@ static void many_short_jobs(void **state) {
 	}
 }
 
+typedef struct slow {
+	_Atomic int started, finished;
+} slow;
+
+/* Only workers are slow: the caller is done long before and has to sleep until they are. */
+static rv_status slow_worker(void *arg, int64_t begin, int64_t end, int thread) {
+	slow *s = arg;
+	(void)begin, (void)end;
+	if (thread > 0) {
+		s->started++;
+		usleep(5000);
+		s->finished++;
+	} else {
+		for (int i = 0; i < 2000 && !s->started; i++)
+			usleep(100);
+	}
+	return RV_OK;
+}
+
+static void the_caller_sleeps_for_slow_workers(void **state) {
+	(void)state;
+	for (int n = 2; n <= 17; n += 5) {
+		rv_threads *pool = pool_of(n, 0);
+		for (int round = 0; round < 5; round++) {
+			slow s = {0, 0};
+			assert_ok(rv_threads_for(pool, n, 1, slow_worker, &s));
+			assert_true(s.started > 0);
+			assert_int_equal(s.started, s.finished);
+		}
+		rv_threads_destroy(pool);
+	}
+}
+
 typedef struct failing {
 	int64_t bad_from;
 	_Atomic int after; /* chunks run although a failure was known */
@@ -513,6 +546,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(every_item_once),
 	        cmocka_unit_test(many_short_jobs),
+	        cmocka_unit_test(the_caller_sleeps_for_slow_workers),
 	        cmocka_unit_test(failures_reach_the_caller),
 	        cmocka_unit_test(other_failures_are_counted),
 	        cmocka_unit_test(bad_arguments_are_refused),
