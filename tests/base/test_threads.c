@@ -35,6 +35,21 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size) {
 	return ++allocations == alloc_fails_at ? NULL : __real_aligned_alloc(alignment, size);
 }
 
+/* This many bindings are refused, as a container may do. */
+static _Atomic int bindings_refused;
+
+int __real_hwloc_set_cpubind(hwloc_topology_t topology, hwloc_const_cpuset_t set, int flags);
+int __wrap_hwloc_set_cpubind(hwloc_topology_t topology, hwloc_const_cpuset_t set, int flags);
+
+int __wrap_hwloc_set_cpubind(hwloc_topology_t topology, hwloc_const_cpuset_t set, int flags) {
+	if (bindings_refused > 0) {
+		bindings_refused--;
+		errno = EPERM;
+		return -1;
+	}
+	return __real_hwloc_set_cpubind(topology, set, flags);
+}
+
 static rv_threads *pool_of(int n, int pin) {
 	rv_threads_options o = rv_threads_defaults();
 	rv_threads *pool;
@@ -393,6 +408,27 @@ static void another_machines_topology(void **state) {
 	assert_int_equal(in_child(hostile_hwloc_body), 0);
 }
 
+static void refused_bindings(void **state) {
+	(void)state;
+	rv_cpu_mask before, after;
+	assert_true(rv_cpu_mask_get(&before));
+	int usable = rv_cpu_mask_count(&before);
+	for (int refused = 1; refused <= usable && usable <= 64; refused++) {
+		char part[64];
+		_Atomic int64_t sum = 0;
+		bindings_refused = refused;
+		rv_threads *pool = pool_of(usable, 1);
+		bindings_refused = 0;
+		snprintf(part, sizeof part, "%d not bound: Operation not permitted", refused);
+		assert_non_null(strstr(rv_threads_report(pool), part));
+		assert_ok(rv_threads_for(pool, 1000, 7, add_one, &sum));
+		assert_int_equal(sum, 1000);
+		rv_threads_destroy(pool);
+		assert_true(rv_cpu_mask_get(&after));
+		assert_memory_equal(&before, &after, sizeof before);
+	}
+}
+
 static void too_few_threads(void **state) {
 	(void)state;
 	for (int at = 1; at <= 4; at++) {
@@ -554,6 +590,7 @@ int main(void) {
 	        cmocka_unit_test(workers_are_bound_and_the_caller_freed),
 	        cmocka_unit_test(affinity_of_one_cpu),
 	        cmocka_unit_test(another_machines_topology),
+	        cmocka_unit_test(refused_bindings),
 	        cmocka_unit_test(too_few_threads),
 	        cmocka_unit_test(heap_failures),
 	        cmocka_unit_test(jobs_allocate_nothing),
