@@ -9,6 +9,10 @@
  * the sub-blocks whose number is l modulo 4. */
 #include "kernels/x86/matmul_tiles.h"
 
+/* Between sub-blocks: gcc's scheduler would rather unpack the whole super-block first, and spill it. It
+ * moves nothing across a volatile asm. */
+#define IN_THIS_ORDER __asm__ volatile("")
+
 INLINE void clear_dots(int32x4_t *dot, int n) {
 	UNROLL
 	for (int t = 0; t < n; t++)
@@ -57,6 +61,7 @@ INLINE void add_32(int32x4_t *dot, uint8x16_t c0, uint8x16_t c1, int32_t scale, 
 	UNROLL
 	for (int t = 0; t < n; t++)
 		dot[t] = vmlaq_n_s32(dot[t], dot_32(w0, w1, a[t].q + 256 * i + 32 * j), scale);
+	IN_THIS_ORDER;
 }
 
 /* The fifth bits of sub-block j, in place above the nibbles. */
@@ -122,6 +127,7 @@ INLINE void add_16(int32x4_t *dot, int8x16_t codes, const scales16 *s, int j, co
 	UNROLL
 	for (int t = 0; t < n; t++)
 		dot[t] = vmlaq_n_s32(dot[t], dot_16(codes, a[t].q + 256 * i + 16 * j), scale);
+	IN_THIS_ORDER;
 }
 
 /* Two bits a code: field c of four, of 16 bytes. */

@@ -113,7 +113,24 @@ void rv_swiglu_neon(float *y, const float *gate, const float *up, int64_t n) {
 
 /* ---- softmax ---- */
 
-/* The n - i < 8 last elements, and -inf. */
+/* Sums in double: a vocabulary of equal terms would drift in f32. */
+typedef struct wide_sum {
+	float64x2_t lanes[4];
+} wide_sum;
+
+INLINE void add_wide(wide_sum *sum, vec v) {
+	sum->lanes[0] = vaddq_f64(sum->lanes[0], vcvt_f64_f32(vget_low_f32(v.lo)));
+	sum->lanes[1] = vaddq_f64(sum->lanes[1], vcvt_high_f64_f32(v.lo));
+	sum->lanes[2] = vaddq_f64(sum->lanes[2], vcvt_f64_f32(vget_low_f32(v.hi)));
+	sum->lanes[3] = vaddq_f64(sum->lanes[3], vcvt_high_f64_f32(v.hi));
+}
+/* (l + l4), then (+2), then (+1). */
+INLINE double wide_total(const wide_sum *sum) {
+	const float64x2_t a = vaddq_f64(sum->lanes[0], sum->lanes[2]);
+	return vaddvq_f64(vaddq_f64(a, vaddq_f64(sum->lanes[1], sum->lanes[3])));
+}
+
+/* The n < 8 last elements, and -inf. */
 INLINE vec load_last(const float *x, int64_t n) {
 	return vec_or_minus_inf(vec_load_part(x, n), n);
 }
@@ -121,19 +138,21 @@ INLINE vec load_last(const float *x, int64_t n) {
 /* Element i of the sum goes to lane i % 8. A NaN becomes the maximum, and so every result. */
 void rv_softmax_neon(float *x, int64_t n) {
 	const int64_t whole = n / 8 * 8, rest = n - whole;
-	vec max = load_last(x + whole, rest), sum = vec_zero();
+	vec max = load_last(x + whole, rest);
 	for (int64_t i = 0; i < whole; i += 8)
 		max = vec_max(max, vec_load(x + i));
 	const float top = vec_max_lane(max);
 	/* With nothing but -inf any finite base gives the zeros that are due. */
 	const vec base = vec_set(top == -INFINITY ? 0.0f : top);
+	wide_sum sum = {{vdupq_n_f64(0), vdupq_n_f64(0), vdupq_n_f64(0), vdupq_n_f64(0)}};
 	for (int64_t i = 0; i < whole; i += 8) {
 		const vec e = vec_exp(vec_sub(vec_load(x + i), base));
 		vec_store(x + i, e);
-		sum = vec_add(sum, e);
+		add_wide(&sum, e);
 	}
 	const vec e = vec_exp(vec_sub(load_last(x + whole, rest), base));
-	const float total = vec_sum(vec_add(sum, e));
+	add_wide(&sum, e);
+	const float total = (float)wide_total(&sum);
 	if (total == 0) {
 		vec_store_part(x + whole, rest, e);
 		return;
