@@ -60,6 +60,20 @@ static size_t least(size_t a, size_t b) {
 	return a < b ? a : b;
 }
 
+static size_t mem_available(const rv_cgroup_limits *limits) {
+	size_t bytes = kib_line("/proc/meminfo", "MemAvailable");
+	if (!bytes)
+		bytes = kib_line("/proc/meminfo", "MemTotal");
+	bytes = least(bytes, address_space_left());
+	return limits->mem_available < bytes ? (size_t)limits->mem_available : bytes;
+}
+
+size_t rv_mem_available(void) {
+	rv_cgroup_limits limits;
+	rv_cgroup_read("", &limits);
+	return mem_available(&limits);
+}
+
 void rv_sysinfo_get(rv_sysinfo *out) {
 	*out = (rv_sysinfo){0};
 	struct utsname name;
@@ -85,11 +99,7 @@ void rv_sysinfo_get(rv_sysinfo *out) {
 	}
 
 	out->mem_total_bytes = kib_line("/proc/meminfo", "MemTotal");
-	size_t available = kib_line("/proc/meminfo", "MemAvailable");
-	available = least(available ? available : out->mem_total_bytes, address_space_left());
-	if (limits.mem_available < available)
-		available = (size_t)limits.mem_available;
-	out->mem_available_bytes = available;
+	out->mem_available_bytes = mem_available(&limits);
 }
 
 void rv_memuse_get(rv_memuse *out) {

@@ -19,6 +19,8 @@ typedef struct rv_sysinfo {
 } rv_sysinfo;
 
 void rv_sysinfo_get(rv_sysinfo *out);
+/* mem_available_bytes alone, without looking at the processors. 0: unknown. */
+size_t rv_mem_available(void);
 
 /* Memory of this process from /proc: peak of anonymous + shared memory is sampled by the caller;
  * file-backed pages are counted apart (a mapped model is not "used" memory). Bytes; 0: unknown. */

@@ -441,6 +441,10 @@ int rv_threads_count(const rv_threads *pool) {
 	return pool->count;
 }
 
+int rv_threads_bound(const rv_threads *pool) {
+	return pool->bound;
+}
+
 const char *rv_threads_report(const rv_threads *pool) {
 	return pool->report;
 }

@@ -34,6 +34,7 @@ int rv_threads_default_count(void);
 rv_status rv_threads_create(rv_threads **out, const rv_threads_options *options);
 void rv_threads_destroy(rv_threads *threads); /* accepts NULL */
 int rv_threads_count(const rv_threads *threads);
+int rv_threads_bound(const rv_threads *threads); /* is the caller, so the pool, bound to CPUs? */
 
 /* One line: threads asked and started, the CPU of each, quota, what could not be bound. Owned by the
  * pool. */
