@@ -205,19 +205,15 @@ static void attend_tile(const attn_job *j, const attn_scratch *s, int64_t row, i
 		       (size_t)(g * d) * sizeof(float));
 }
 
-/* Items are numbered (tile, kv head); tiles are found by walking the rows, which is cheap beside the
- * work of one. */
+/* Items are numbered (tile, kv head). */
 static rv_status attend_items(void *arg, int64_t begin, int64_t end, int thread) {
 	const attn_job *j = arg;
 	attn_scratch s;
 	lay_out(&s, j->c->scratch + (size_t)thread * j->c->thread_bytes, &j->c->options);
-	int64_t heads = j->hp->n_kv_heads, item = 0;
-	for (int64_t row = 0; row < j->q.rows && item < end;) {
-		int64_t n = tile_length(j, row);
-		for (int64_t h = 0; h < heads; h++, item++)
-			if (item >= begin && item < end)
-				attend_tile(j, &s, row, n, h);
-		row += n;
+	int64_t heads = j->hp->n_kv_heads;
+	for (int64_t item = begin; item < end; item++) {
+		int64_t row = j->c->tiles[item / heads];
+		attend_tile(j, &s, row, tile_length(j, row), item % heads);
 	}
 	return RV_OK;
 }
@@ -226,8 +222,8 @@ rv_status rv_cpu_attention(rv_backend *be, rv_tensor out, rv_tensor q, const rv_
                            const rv_row *rows, const rv_kv_view *kv, int64_t layer) {
 	rv_cpu *c = (rv_cpu *)be;
 	attn_job job = {c, out, q, hp, rows, kv, layer, tile_tokens(&c->options)};
-	int64_t tiles = 0;
-	for (int64_t row = 0; row < q.rows; tiles++)
-		row += tile_length(&job, row);
-	return rv_threads_for(c->threads, tiles * hp->n_kv_heads, 1, attend_items, &job);
+	int64_t n_tiles = 0;
+	for (int64_t row = 0; row < q.rows; row += tile_length(&job, row))
+		c->tiles[n_tiles++] = row;
+	return rv_threads_for(c->threads, n_tiles * hp->n_kv_heads, 1, attend_items, &job);
 }

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/vm.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -105,6 +106,29 @@ static void norm_heads(const rv_kernels *k, float *x, int64_t n_heads, const rv_
 		            (float)hp->rms_eps);
 }
 
+/* Largest magnitude a cache type keeps finite. A score of minus infinity would hide a key in silence,
+ * so what would become infinite in the cache is refused. Q8's scale turns into NaN, which shows. */
+static const float kv_most[RV_KV_COUNT] = {
+        [RV_KV_F32] = FLT_MAX, [RV_KV_F16] = 65504, [RV_KV_Q8] = FLT_MAX, [RV_KV_Q4] = 65504};
+
+/* False for NaN too. */
+static int all_within(const float *x, int64_t n, float most) {
+	int within = 1;
+	for (int64_t i = 0; i < n; i++)
+		within &= fabsf(x[i]) <= most;
+	return within;
+}
+
+static rv_status check_kv(const rope_job *j, const rv_row *row, const float *key, const float *v) {
+	int64_t n = j->hp->n_kv_heads * j->hp->head_dim;
+	float most = kv_most[j->kv->type];
+	if (all_within(key, n, most) && all_within(v, n, most))
+		return RV_OK;
+	return rv_fail(RV_ERR_NUMERIC,
+	               "layer %lld, sequence %d, position %d: a key or value is not a finite %s",
+	               (long long)j->layer, row->seq, row->position, rv_kv_type_name(j->kv->type));
+}
+
 static rv_status rope_rows(void *arg, int64_t begin, int64_t end, int thread) {
 	(void)thread;
 	const rope_job *j = arg;
@@ -118,6 +142,7 @@ static rv_status rope_rows(void *arg, int64_t begin, int64_t end, int thread) {
 		norm_heads(j->k, key, hp->n_kv_heads, j->k_norm, hp);
 		j->k->rope(q, cs, hp->n_heads, hp->head_dim, hp->n_rot, j->neox);
 		j->k->rope(key, cs, hp->n_kv_heads, hp->head_dim, hp->n_rot, j->neox);
+		RV_TRY(check_kv(j, &j->rows[i], key, v));
 		for (int64_t h = 0; h < hp->n_kv_heads; h++) {
 			void *kslot, *vslot;
 			j->kv->slot(j->kv->cache, j->rows[i].seq, j->layer, h, j->rows[i].position,
@@ -227,6 +252,10 @@ static size_t thread_scratch(const rv_cpu_options *o) {
 	return align64(attention > matmul ? attention : matmul);
 }
 
+static size_t tiles_bytes(const rv_cpu_options *o) {
+	return align64((size_t)o->n_batch * sizeof(int64_t));
+}
+
 static size_t act_bytes(const rv_cpu_options *o, rv_act act) {
 	return act == RV_ACT_F32 || o->kind != RV_BACKEND_SIMD
 	               ? 0
@@ -234,7 +263,7 @@ static size_t act_bytes(const rv_cpu_options *o, rv_act act) {
 }
 
 size_t rv_cpu_scratch_bytes(const rv_cpu_options *o, int n_threads) {
-	size_t total = thread_scratch(o) * (size_t)n_threads;
+	size_t total = thread_scratch(o) * (size_t)n_threads + tiles_bytes(o);
 	for (int a = 0; a < RV_ACT_COUNT; a++)
 		total += act_bytes(o, (rv_act)a);
 	return total;
@@ -261,6 +290,8 @@ rv_status rv_cpu_backend_create(rv_backend **out, const rv_cpu_options *o) {
 		return st;
 	}
 	char *p = c->scratch + c->thread_bytes * (size_t)rv_threads_count(c->threads);
+	c->tiles = (int64_t *)p;
+	p += tiles_bytes(o);
 	for (int a = 0; a < RV_ACT_COUNT; a++) {
 		size_t bytes = act_bytes(o, (rv_act)a);
 		c->act[a] = bytes ? p : NULL;
@@ -270,6 +301,6 @@ rv_status rv_cpu_backend_create(rv_backend **out, const rv_cpu_options *o) {
 	return RV_OK;
 }
 
-const char *rv_cpu_threads_report(const rv_backend *be) {
-	return rv_threads_report(((const rv_cpu *)be)->threads);
+const rv_threads *rv_cpu_threads(const rv_backend *be) {
+	return ((const rv_cpu *)be)->threads;
 }

@@ -18,10 +18,12 @@ typedef struct rv_cpu_options {
 	int64_t max_segments; /* of the KV view */
 } rv_cpu_options;
 
-/* Bytes of scratch rv_cpu_backend_create would reserve. */
+/* Bytes of scratch rv_cpu_backend_create would reserve with n_threads. */
 size_t rv_cpu_scratch_bytes(const rv_cpu_options *options, int n_threads);
+/* Owned by the caller, who ends it with ops->destroy. RV_ERR_UNSUPPORTED (BLAS is not installed) or
+ * RV_ERR_NO_MEMORY; *out is NULL then. */
 rv_status rv_cpu_backend_create(rv_backend **out, const rv_cpu_options *options);
-const char *rv_cpu_threads_report(const rv_backend *be);
+const rv_threads *rv_cpu_threads(const rv_backend *be); /* borrowed */
 
 /* ---- shared by the files of the backend ---- */
 
@@ -30,9 +32,10 @@ typedef struct rv_cpu {
 	rv_cpu_options options;
 	const rv_kernels *k;
 	rv_threads *threads;
-	char *scratch; /* n_threads slices for attention and BLAS, then the rounded activations */
+	char *scratch; /* n_threads slices for attention and BLAS, then what follows */
 	size_t scratch_bytes, thread_bytes;
-	char *act[RV_ACT_COUNT]; /* [n_batch] activation rows; NULL for F32 */
+	int64_t *tiles;          /* [n_batch] first row of each tile of attention */
+	char *act[RV_ACT_COUNT]; /* [n_batch] rounded activation rows; NULL for F32 */
 } rv_cpu;
 
 static inline float *rv_tensor_f32(rv_tensor t) {

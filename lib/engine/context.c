@@ -47,8 +47,11 @@ static rv_status resolve(rv_context_options *o, const rv_model *model) {
 		               1 << 20);
 	if (o->n_batch < 1 || o->n_batch > 1 << 16)
 		return rv_fail(RV_ERR_INVALID, "batch size %d is not in [1, %d]", o->n_batch, 1 << 16);
-	if ((unsigned)o->backend >= RV_BACKEND_COUNT || (unsigned)o->kv_type >= RV_KV_COUNT)
-		return rv_fail(RV_ERR_INVALID, "unknown backend or KV type");
+	if ((unsigned)o->backend >= RV_BACKEND_COUNT || (unsigned)o->kv_type >= RV_KV_COUNT ||
+	    (unsigned)o->attention > RV_ATTN_STANDARD)
+		return rv_fail(RV_ERR_INVALID, "unknown backend, KV type or attention");
+	if (o->n_batch > o->n_ctx * o->n_seqs)
+		o->n_batch = (int32_t)(o->n_ctx * o->n_seqs);
 	if (o->n_threads < 0 || o->n_threads > RV_MAX_THREADS)
 		return rv_fail(RV_ERR_INVALID, "%d threads: not in [0, %d]", o->n_threads,
 		               RV_MAX_THREADS);
@@ -101,19 +104,32 @@ static void lay_out_activations(rv_context *ctx, const rv_hparams *hp) {
 #undef PLACE
 }
 
-/* The cache and what one token touches of the scratch must fit; the rest of the scratch is reserved
- * address space that only large batches use. */
+/* Counts all that evaluation may touch: reserving takes no memory, but later nothing can be refused. */
 static rv_status check_memory(const rv_context_options *o, const rv_model *model) {
-	size_t kv;
-	RV_TRY(rv_kv_cache_bytes(rv_model_hparams(model), o->kv_type, o->n_ctx, o->n_seqs, &kv));
-	rv_sysinfo info;
-	rv_sysinfo_get(&info);
-	if (info.mem_available_bytes && kv > info.mem_available_bytes)
-		return rv_fail(
-		        RV_ERR_NO_MEMORY,
-		        "KV cache of %lld tokens x %d sequences: needs %zu MiB, %zu MiB are available",
-		        (long long)o->n_ctx, o->n_seqs, kv >> 20, info.mem_available_bytes >> 20);
+	const rv_hparams *hp = rv_model_hparams(model);
+	rv_cpu_options cpu = cpu_options(o, model);
+	size_t kv, need, have = rv_mem_available();
+	size_t scratch = activation_bytes(hp, o->n_batch) + rv_cpu_scratch_bytes(&cpu, o->n_threads);
+	RV_TRY(rv_kv_cache_bytes(hp, o->kv_type, o->n_ctx, o->n_seqs, &kv));
+	if (!rv_add_ok(kv, scratch, &need))
+		need = SIZE_MAX;
+	if (have && need > have)
+		return rv_fail(RV_ERR_NO_MEMORY,
+		               "context of %lld tokens x %d sequences, batch %d: needs %zu MiB (KV "
+		               "cache %zu, scratch %zu), %zu MiB are available",
+		               (long long)o->n_ctx, o->n_seqs, o->n_batch, need >> 20, kv >> 20,
+		               scratch >> 20, have >> 20);
 	return RV_OK;
+}
+
+/* Threads that could not be started or bound only cost speed: said once, not an error. */
+static void report_threads(rv_context_options *o, const rv_threads *threads) {
+	int fewer = rv_threads_count(threads) < o->n_threads;
+	int unbound =
+	        o->pin && o->n_threads <= rv_threads_default_count() && !rv_threads_bound(threads);
+	rv_logf(&o->log, fewer || unbound ? RV_LOG_WARN : RV_LOG_INFO, "%s",
+	        rv_threads_report(threads));
+	o->n_threads = rv_threads_count(threads);
 }
 
 static rv_status create_into(rv_context *ctx, const rv_context_options *options) {
@@ -126,6 +142,7 @@ static rv_status create_into(rv_context *ctx, const rv_context_options *options)
 	ctx->kv_view = rv_kv_cache_view(&ctx->kv);
 	rv_cpu_options cpu = cpu_options(o, ctx->model);
 	RV_TRY(rv_cpu_backend_create(&ctx->backend, &cpu));
+	report_threads(o, rv_cpu_threads(ctx->backend));
 	ctx->buffer.bytes = activation_bytes(hp, o->n_batch);
 	RV_TRY(rv_vm_alloc(&ctx->buffer.base, ctx->buffer.bytes, "activations"));
 	lay_out_activations(ctx, hp);
@@ -178,7 +195,7 @@ const rv_context_options *rv_context_get_options(const rv_context *ctx) {
 	return &ctx->options;
 }
 const char *rv_context_threads_report(const rv_context *ctx) {
-	return rv_cpu_threads_report(ctx->backend);
+	return rv_threads_report(rv_cpu_threads(ctx->backend));
 }
 size_t rv_context_kv_bytes(const rv_context *ctx) {
 	return ctx->kv.bytes;

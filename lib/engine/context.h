@@ -34,16 +34,16 @@ typedef enum rv_attn_kind {
 typedef struct rv_context rv_context;
 
 typedef struct rv_context_options {
-	int64_t n_ctx;   /* tokens a sequence can hold; 0: min(model's, 4096) */
-	int32_t n_seqs;  /* sequences that can live at once; default 1 */
-	int32_t n_batch; /* most rows of one rv_context_eval; default 512; larger batches are cut */
+	int64_t n_ctx;           /* tokens a sequence can hold; 0: min(model's, 4096) */
+	int32_t n_seqs;          /* sequences that can live at once; default 1 */
+	int32_t n_batch;         /* most rows evaluated at once, at most n_ctx * n_seqs; default 512 */
 	rv_backend_kind backend; /* default SIMD */
 	rv_level level;          /* default: rv_level_best() lowered by RV_CPU; see rv_level_default */
 	rv_kv_type kv_type;      /* default F16 */
 	rv_attn_kind attention;  /* default FLASH */
 	int n_threads;           /* 0: rv_threads_default_count() */
 	int pin;                 /* default 1 */
-	rv_log log;
+	rv_log log; /* the threads' report: a warning when some do not run or are not bound */
 } rv_context_options;
 
 rv_context_options rv_context_defaults(void);
@@ -52,13 +52,15 @@ rv_context_options rv_context_defaults(void);
  * name, RV_ERR_UNSUPPORTED for one this machine cannot run. */
 rv_status rv_level_default(rv_level *out);
 
-/* Retains the model. Memory (KV cache, scratch) is computed first and compared with what is available:
- * RV_ERR_NO_MEMORY says need against have. options: NULL for defaults. */
+/* Retains the model. Memory (KV cache, scratch of a full batch) is computed first and compared with
+ * what is available: RV_ERR_NO_MEMORY says need against have. Options out of bounds: RV_ERR_INVALID; a
+ * level or BLAS that is not there: RV_ERR_UNSUPPORTED. options: NULL for defaults. */
 rv_status rv_context_create(rv_context **out, rv_model *model, const rv_context_options *options);
 void rv_context_destroy(rv_context *ctx); /* accepts NULL */
 
 rv_model *rv_context_model(const rv_context *ctx);
-const rv_context_options *rv_context_get_options(const rv_context *ctx); /* with defaults resolved */
+/* With defaults resolved; n_threads are those that run. */
+const rv_context_options *rv_context_get_options(const rv_context *ctx);
 const char *rv_context_threads_report(const rv_context *ctx);
 size_t rv_context_kv_bytes(const rv_context *ctx); /* allocated for the cache */
 size_t rv_context_scratch_bytes(const rv_context *ctx);
@@ -83,8 +85,8 @@ typedef struct rv_row {
 
 /* Evaluates n rows (any number: cut into n_batch pieces), appending to the sequences' KV. Nothing is
  * appended when a row is invalid (RV_ERR_INVALID names it) or would exceed n_ctx (RV_ERR_LIMIT). On
- * RV_ERR_NUMERIC (a non-finite logit; names row and position) or RV_ERR_CANCELLED the sequences are as
- * before the call. */
+ * RV_ERR_NUMERIC (a non-finite key, value, hidden state or logit; names sequence and position) or
+ * RV_ERR_CANCELLED the sequences are as before the call. */
 rv_status rv_context_eval(rv_context *ctx, const rv_row *rows, int64_t n);
 
 /* Logits [n_vocab] / hidden state [n_embd] of the i-th row of the last eval, valid until the next; NULL
@@ -107,7 +109,8 @@ rv_status rv_seq_truncate(rv_context *ctx, int32_t seq, int64_t length);
  * without engine/ knowing about it. All NULL: no cost. */
 typedef struct rv_hooks {
 	/* Called for each hooked layer after attention output projection, before the residual is added:
-	 * x [n_rows, n_embd], may be changed in place. rows are the batch's. */
+	 * x [n_rows, n_embd], may be changed in place. rows are the batch's; in the last layer only
+	 * those that want output, and no call when none does. */
 	rv_status (*attn_out)(void *user, int64_t layer, const rv_row *rows, int64_t n_rows, float *x);
 	void *user;
 } rv_hooks;

@@ -114,11 +114,13 @@ rv_status rv_forward(rv_context *ctx, const rv_row *rows, int64_t n, int64_t fir
 			return rv_fail(RV_ERR_CANCELLED, "evaluation cancelled in layer %lld",
 			               (long long)layer);
 		RV_TRY(qkv(ctx, layer, n));
-		RV_TRY(op->rope_store(ctx->backend, first_rows(ctx->q, n), first_rows(ctx->k, n),
-		                      first_rows(ctx->v, n), ctx->rope,
-		                      rv_model_weight(m, RV_ATTN_Q_NORM, layer),
-		                      rv_model_weight(m, RV_ATTN_K_NORM, layer), hp, neox, rows,
-		                      &ctx->kv_view, layer));
+		rv_status st = op->rope_store(ctx->backend, first_rows(ctx->q, n),
+		                              first_rows(ctx->k, n), first_rows(ctx->v, n), ctx->rope,
+		                              rv_model_weight(m, RV_ATTN_Q_NORM, layer),
+		                              rv_model_weight(m, RV_ATTN_K_NORM, layer), hp, neox, rows,
+		                              &ctx->kv_view, layer);
+		if (st != RV_OK)
+			return rv_fail_in(st, rv_model_path(m));
 		if (layer == hp->n_layers - 1) {
 			RV_TRY(keep_output_rows(ctx, &rows, &n));
 			if (n == 0)

@@ -187,8 +187,8 @@ static rv_status flush_outlet(outlet *o, const rv_generate_options *options, rv_
 	return RV_OK;
 }
 
-/* Whether the text goes on from something: the space that SentencePiece puts before a text is dropped only
- * at its beginning. */
+/* Whether the text goes on from something: the space that SentencePiece puts before a text is dropped
+ * only at its beginning. */
 static int continues_text(const rv_tokenizer *tok, int64_t length, const int32_t *prompt, int64_t n) {
 	int text = length > 0;
 	for (int64_t i = 0; tok && i < n && !text; i++)

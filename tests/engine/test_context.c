@@ -1,4 +1,6 @@
 /* Contexts: bounds, memory, several side by side, values that are not numbers, hooks. */
+#include "base/sysinfo.h"
+#include "base/threads.h"
 #include "engine/context.h"
 #include "tests/support/tiny_model.h"
 
@@ -39,10 +41,68 @@ static void options_are_checked(void **state) {
 		assert_int_equal(rv_context_create(&ctx, model, &o[i]), RV_ERR_INVALID);
 		assert_null(ctx);
 	}
-	d.n_ctx = 2000000000; /* 12 TB of cache */
-	d.n_seqs = 8;
-	assert_int_equal(rv_context_create(&ctx, model, &d), RV_ERR_NO_MEMORY);
+	d.attention = (rv_attn_kind)2;
+	assert_int_equal(rv_context_create(&ctx, model, &d), RV_ERR_INVALID);
+	rv_model_release(model);
+}
+
+static void memory_is_checked(void **state) {
+	(void)state;
+	rv_model *model = tiny_model("qwen2", "F16");
+	rv_context_options o = rv_context_defaults();
+	rv_context *ctx;
+	o.n_ctx = 2000000000; /* 12 TB of cache */
+	o.n_seqs = 8;
+	assert_int_equal(rv_context_create(&ctx, model, &o), RV_ERR_NO_MEMORY);
 	assert_non_null(strstr(rv_error_message(), "MiB"));
+	/* The scratch counts too: as long a cache as there is memory for leaves none for the scores. */
+	o.n_seqs = 1;
+	o.n_threads = RV_MAX_THREADS;
+	o.attention = RV_ATTN_STANDARD;
+	o.n_ctx = (int64_t)(rv_mem_available() / 2 / (3 * 2 * 2 * 64 * 2));
+	assert_int_equal(rv_context_create(&ctx, model, &o), RV_ERR_NO_MEMORY);
+	assert_non_null(strstr(rv_error_message(), "scratch"));
+	assert_null(ctx);
+	/* A batch is not larger than what the sequences hold. */
+	o = rv_context_defaults();
+	o.n_ctx = 5;
+	o.n_seqs = 3;
+	assert_ok(rv_context_create(&ctx, model, &o));
+	assert_int_equal(rv_context_get_options(ctx)->n_batch, 15);
+	rv_context_destroy(ctx);
+	rv_model_release(model);
+}
+
+/* What was said about the threads, and how often. */
+typedef struct said {
+	int warnings, lines;
+} said;
+
+static void count_lines(void *user, rv_log_level level, const char *line) {
+	said *s = user;
+	assert_non_null(strstr(line, "threads"));
+	s->lines++;
+	s->warnings += level == RV_LOG_WARN;
+}
+
+static void threads_are_reported(void **state) {
+	(void)state;
+	rv_model *model = tiny_model("qwen2", "F16");
+	rv_context_options o = rv_context_defaults();
+	rv_context *ctx;
+	said s = {0};
+	o.log = (rv_log){count_lines, &s};
+	o.n_threads = 1;
+	o.pin = 0;
+	assert_ok(rv_context_create(&ctx, model, &o));
+	rv_context_destroy(ctx);
+	assert_true(s.lines == 1 && s.warnings == 0);
+	o.pin = 1;
+	setenv("HWLOC_COMPONENTS", "-linux,stop", 1); /* hwloc finds nothing */
+	assert_ok(rv_context_create(&ctx, model, &o));
+	unsetenv("HWLOC_COMPONENTS");
+	rv_context_destroy(ctx);
+	assert_true(s.lines == 2 && s.warnings == 1);
 	rv_model_release(model);
 }
 
@@ -180,6 +240,36 @@ static void not_a_number_in_matrices(void **state) {
 			}
 }
 
+/* A key that is finite in F32 and infinite in the cache would only look like one nobody attends to. */
+static void infinite_in_the_cache(void **state) {
+	(void)state;
+	static const rv_status expected[RV_KV_COUNT] = {
+	        [RV_KV_F16] = RV_ERR_NUMERIC, [RV_KV_Q4] = RV_ERR_NUMERIC};
+	const float key = 1e6f, query = -1e3f;
+	char path[1024];
+	rv_model *model;
+	tiny_model_file(path, "qwen2", "F16");
+	patch(path, "blk.0.attn_k.bias", 0, &key, sizeof key);
+	for (size_t head = 0; head < 2; head++) /* those that share the first KV head */
+		patch(path, "blk.0.attn_q.bias", head * 64 * sizeof query, &query, sizeof query);
+	assert_ok(rv_model_open(&model, path, NULL));
+	unlink(path);
+	for (int type = 0; type < RV_KV_COUNT; type++) {
+		rv_context *ctx;
+		rv_context_options o = rv_context_defaults();
+		o.n_threads = 1;
+		o.n_ctx = 16;
+		o.kv_type = (rv_kv_type)type;
+		assert_ok(rv_context_create(&ctx, model, &o));
+		rv_row rows[2] = {{1, 0, 0, -1, 0, 0}, {2, 0, 1, -1, 0, RV_ROW_LOGITS}};
+		rv_status st = rv_context_eval(ctx, rows, 2);
+		if (st != expected[type])
+			fail_msg("%s: %s", rv_kv_type_name((rv_kv_type)type), rv_status_text(st));
+		rv_context_destroy(ctx);
+	}
+	rv_model_release(model);
+}
+
 /* ---- hooks and hidden states ---- */
 
 static rv_status shift(void *user, int64_t layer, const rv_row *rows, int64_t n_rows, float *x) {
@@ -229,6 +319,9 @@ static void hooks_and_hidden_states(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(options_are_checked),
+	        cmocka_unit_test(memory_is_checked),
+	        cmocka_unit_test(threads_are_reported),
+	        cmocka_unit_test(infinite_in_the_cache),
 	        cmocka_unit_test(level_from_the_environment),
 	        cmocka_unit_test(contexts_side_by_side),
 	        cmocka_unit_test(not_a_number_in_vectors),
