@@ -196,6 +196,7 @@ TEST_LDFLAGS_test_file := $(call wrap,aligned_alloc free open read write fsync r
 TEST_LDFLAGS_test_threads := $(call wrap,aligned_alloc pthread_create hwloc_set_cpubind)
 TEST_LDFLAGS_test_pool := $(call wrap,aligned_alloc)
 TEST_LDFLAGS_test_json := $(call wrap,aligned_alloc)
+TEST_LDFLAGS_test_alloc := $(call wrap,aligned_alloc free mmap munmap)
 TEST_LDFLAGS_test_options := $(call wrap,aligned_alloc)
 TEST_LDFLAGS_test_tokenizer_faults := $(call wrap,aligned_alloc)
 TEST_LIBS_test_pretokenize := -lpcre2-8
