@@ -303,12 +303,10 @@ static int generate(run *r) {
 	rv_context_set_cancel(r->ctx, rv_cli_signal, NULL);
 	rv_status st = rv_generate(r->ctx, 0, r->prompt, (int64_t)r->n_prompt, r->sampler, &how, NULL,
 	                           &r->result);
-	if (st == RV_OK)
+	if (st == RV_OK && r->output != RV_ERR_IO)
 		print_timings(&r->result);
-	if (st != RV_OK || r->output != RV_OK) {
-		int status = rv_cli_fail(r->cli);
-		return status;
-	}
+	if (st != RV_OK || r->output != RV_OK)
+		return rv_cli_fail(r->cli);
 	int status = finish(r);
 	int signal_number = rv_cli_signal(NULL);
 	return signal_number ? 128 + signal_number : status;

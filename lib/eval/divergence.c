@@ -2,8 +2,10 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "base/sysinfo.h"
 #include "base/vm.h"
 #include "engine/sampler.h"
+#include "eval/logits.h"
 
 #include <math.h>
 #include <string.h>
@@ -116,6 +118,12 @@ rv_status rv_divergence_base_create(rv_divergence_base **out, rv_model *base,
 	    !rv_mul_ok(floats, sizeof(float), &bytes))
 		return rv_fail(RV_ERR_INVALID, "divergence: %d sequences of %d tokens", options->n_seqs,
 		               options->n_tokens);
+	size_t have = rv_mem_available();
+	if (have && bytes > have)
+		return rv_fail(RV_ERR_NO_MEMORY,
+		               "divergence: logits of %d sequences of %d tokens: need %zu MiB, %zu MiB "
+		               "are available",
+		               options->n_seqs, options->n_tokens, bytes >> 20, have >> 20);
 	rv_divergence_base *b = NULL;
 	RV_TRY(RV_ALLOC(&b, 1, "divergence base"));
 	b->n_seqs = options->n_seqs;
@@ -147,28 +155,8 @@ rv_status rv_divergence_base_create(rv_divergence_base **out, rv_model *base,
 
 /* ---- comparing ---- */
 
-/* log of the sum of exp(x) */
-static double log_sum_exp(const float *x, int64_t n) {
-	double max = -INFINITY, sum = 0;
-	for (int64_t i = 0; i < n; i++)
-		max = x[i] > max ? x[i] : max;
-	for (int64_t i = 0; i < n; i++)
-		sum += exp(x[i] - max);
-	return max + log(sum);
-}
-
-static double kl_given(const float *p, double p_norm, const float *q, double q_norm, int64_t n) {
-	double kl = 0;
-	for (int64_t i = 0; i < n; i++) {
-		double log_p = p[i] - p_norm, log_q = q[i] - q_norm, probability = exp(log_p);
-		if (probability > 0)
-			kl += probability * (log_p - log_q);
-	}
-	return kl;
-}
-
 double rv_kl_of_logits(const float *p, const float *q, int64_t n) {
-	return kl_given(p, log_sum_exp(p, n), q, log_sum_exp(q, n), n);
+	return rv_kl_given_norms(p, rv_log_sum_exp(p, n), q, rv_log_sum_exp(q, n), n);
 }
 
 typedef struct sums {
@@ -182,8 +170,8 @@ static void add_sequence(const rv_divergence_base *b, int s, const rv_context *c
 	const int32_t *tokens = rv_divergence_sequence(b, s);
 	for (int t = 0; t < b->n_tokens; t++) {
 		const float *p = base_logits(b, s, t), *q = rv_context_logits(ctx, t);
-		double p_norm = log_sum_exp(p, b->n_vocab), q_norm = log_sum_exp(q, b->n_vocab);
-		double here = kl_given(p, p_norm, q, q_norm, b->n_vocab);
+		double p_norm = rv_log_sum_exp(p, b->n_vocab), q_norm = rv_log_sum_exp(q, b->n_vocab);
+		double here = rv_kl_given_norms(p, p_norm, q, q_norm, b->n_vocab);
 		kl += here;
 		total->kl_max = here > total->kl_max ? here : total->kl_max;
 		total->base_nll += p_norm - p[tokens[t + 1]];
