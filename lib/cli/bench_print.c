@@ -72,7 +72,7 @@ static void machine_fields(json_t *o, const rv_bench_config *c) {
 	json_object_set_new(o, "cpu_info", json_string(sys.cpu_model));
 	json_object_set_new(o, "gpu_info", json_string(""));
 	json_object_set_new(o, "backends", json_string("CPU"));
-	json_object_set_new(o, "model_filename", rv_cli_json_text(c->path, strlen(c->path)));
+	json_object_set_new(o, "model_filename", rv_cli_json_path(c->path));
 	json_object_set_new(o, "model_type", json_string(type));
 	json_object_set_new(o, "model_size", json_integer((json_int_t)rv_model_weight_bytes(c->model)));
 	json_object_set_new(o, "model_n_params", json_integer(rv_model_n_params(c->model)));

@@ -72,6 +72,7 @@ int rv_cli_finish_json(const rv_cli *cli, json_t *value);
 
 /* A JSON string of any bytes: what is no UTF-8 becomes U+FFFD. NULL: out of memory. */
 json_t *rv_cli_json_text(const char *text, size_t len);
+json_t *rv_cli_json_path(const char *path); /* the same of a string; null for NULL */
 /* A JSON number, null when it is not finite. */
 json_t *rv_cli_json_real(double value);
 

@@ -30,6 +30,10 @@ json_t *rv_cli_json_text(const char *text, size_t len) {
 	return out;
 }
 
+json_t *rv_cli_json_path(const char *path) {
+	return path ? rv_cli_json_text(path, strlen(path)) : json_null();
+}
+
 json_t *rv_cli_json_real(double value) {
 	return isfinite(value) ? json_real(value) : json_null();
 }

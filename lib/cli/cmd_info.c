@@ -154,7 +154,7 @@ static int describe_model(const rv_cli *cli, const char *path) {
 	int64_t n_params = rv_model_n_params(model);
 	json_t *facts = json_object();
 	int failed = 0;
-	add(facts, "model", rv_cli_json_text(path, strlen(path)), &failed);
+	add(facts, "model", rv_cli_json_path(path), &failed);
 	add(facts, "gguf_version", json_integer(rv_gguf_version(gguf)), &failed);
 	add(facts, "file_bytes", json_integer((json_int_t)rv_gguf_file_bytes(gguf)), &failed);
 	add(facts, "architecture", json_string(rv_model_arch(model)->name), &failed);

@@ -59,8 +59,9 @@ static rv_status write_logits(rv_context *ctx, const int32_t *ids, int64_t n, co
 static int report(const rv_cli *cli, const char *path, size_t n, int64_t n_vocab) {
 	if (!cli->common.json)
 		return rv_cli_finish(cli);
-	return rv_cli_finish_json(cli, json_pack("{s:s, s:I, s:I}", "out", path, "n_tokens",
-	                                         (json_int_t)n, "n_vocab", (json_int_t)n_vocab));
+	return rv_cli_finish_json(cli,
+	                          json_pack("{s:o, s:I, s:I}", "out", rv_cli_json_path(path),
+	                                    "n_tokens", (json_int_t)n, "n_vocab", (json_int_t)n_vocab));
 }
 
 int rv_cmd_logits(rv_cli *cli) {

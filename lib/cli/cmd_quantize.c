@@ -105,8 +105,9 @@ static int report_json(const quantize *q) {
 	json_t *tensors = json_array();
 	for (size_t i = 0; i < p->n_tensors; i++)
 		json_array_append_new(tensors, json_tensor(&p->tensors[i]));
-	return rv_cli_finish_json(q->cli, json_pack("{s:s, s:s?, s:s, s:I, s:I, s:I, s:f, s:i, s:o}",
-	                                            "in", q->in, "out", q->args.dry_run ? NULL : q->out,
+	return rv_cli_finish_json(q->cli, json_pack("{s:o, s:o, s:s, s:I, s:I, s:I, s:f, s:i, s:o}",
+	                                            "in", rv_cli_json_path(q->in), "out",
+	                                            rv_cli_json_path(q->args.dry_run ? NULL : q->out),
 	                                            "type", rv_quant_target_name(q->options.target),
 	                                            "n_params", (json_int_t)p->n_params, "from_bytes",
 	                                            (json_int_t)p->from_bytes, "to_bytes",

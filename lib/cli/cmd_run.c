@@ -259,11 +259,12 @@ static int finish_json(run *r) {
 	json_t *prompt = json_array();
 	for (size_t i = 0; i < r->n_prompt; i++)
 		json_array_append_new(prompt, json_integer(r->prompt[i]));
-	json_t *out = json_pack(
-	        "{s:s, s:o, s:O, s:O, s:o, s:s, s:I, s:I}", "model", rv_model_path(r->model),
-	        "prompt_tokens", prompt, "tokens", r->ids, "logprobs", r->logprobs, "text",
-	        rv_cli_json_text(r->text ? r->text : "", r->n_text), "stop", rv_stop_name(res->stop),
-	        "n_prompt", (json_int_t)res->n_prompt, "n_generated", (json_int_t)res->n_generated);
+	json_t *out = json_pack("{s:o, s:o, s:O, s:O, s:o, s:s, s:I, s:I}", "model",
+	                        rv_cli_json_path(rv_model_path(r->model)), "prompt_tokens", prompt,
+	                        "tokens", r->ids, "logprobs", r->logprobs, "text",
+	                        rv_cli_json_text(r->text ? r->text : "", r->n_text), "stop",
+	                        rv_stop_name(res->stop), "n_prompt", (json_int_t)res->n_prompt,
+	                        "n_generated", (json_int_t)res->n_generated);
 	json_t *timing =
 	        json_pack("{s:f, s:f, s:f, s:f, s:f}", "prompt_ms", 1e-6 * (double)res->prompt_ns,
 	                  "first_token_ms", 1e-6 * (double)res->first_token_ns, "generate_ms",

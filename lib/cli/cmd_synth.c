@@ -35,11 +35,11 @@ static int report(const rv_cli *cli, const char *path, const rv_quant_target *ta
 	int64_t n = rv_arch_n_params(o->arch, &o->hp);
 	double bits = 8.0 * (double)st.st_size / (double)n;
 	if (cli->common.json)
-		return rv_cli_finish_json(cli, json_pack("{s:s, s:s, s:I, s:I, s:f, s:I}", "out", path,
-		                                         "type", rv_quant_target_name(target),
-		                                         "n_params", (json_int_t)n, "bytes",
-		                                         (json_int_t)st.st_size, "bits_per_param", bits,
-		                                         "seed", (json_int_t)o->seed));
+		return rv_cli_finish_json(
+		        cli, json_pack("{s:o, s:s, s:I, s:I, s:f, s:I}", "out", rv_cli_json_path(path),
+		                       "type", rv_quant_target_name(target), "n_params", (json_int_t)n,
+		                       "bytes", (json_int_t)st.st_size, "bits_per_param", bits, "seed",
+		                       (json_int_t)o->seed));
 	printf("%s: %s, %lld parameters, %lld bytes, %.3f bits a parameter\n", path,
 	       rv_quant_target_name(target), (long long)n, (long long)st.st_size, bits);
 	return rv_cli_finish(cli);

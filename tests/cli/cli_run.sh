@@ -170,9 +170,10 @@ accepted 'override by pattern' 'F32   -> Q4_0' \
 	quantize "$stories" Q8_0 --dry-run --tensor-type 'blk.0.attn_q*=Q4_0'
 accepted 'info of what was quantized' 'Q8_0' info -m "$dir/open.gguf"
 accepted 'a quantized model runs' ' ' run -m "$dir/open.gguf" --tokens 1 -n 20 --ids --temp 0
+odd=$dir/$(printf '\377') # no UTF-8
 for arguments in "info --system" "info -m $stories" "quantize $stories Q8_0 --dry-run" "tokenize -m $stories a" \
-	"logits -m $stories --tokens 1 --out $dir/l" "bench -m $stories -p 8 -n 4 -r 2" "synth pico $dir/p.gguf" \
-	"quantize $dir/p.gguf $dir/q.gguf Q8_0" "tokenize -m $stories --detokenize 1,403"; do
+	"logits -m $stories --tokens 1 --out $odd.l" "bench -m $stories -p 8 -n 4 -r 2" "synth pico $odd.p" \
+	"quantize $odd.p $odd.q Q8_0" "run -m $odd.q -p a -n 2" "tokenize -m $stories --detokenize 1,403"; do
 	# shellcheck disable=SC2086
 	run $arguments --json
 	[ "$status" = 0 ] && python3 -m json.tool "$out" >/dev/null 2>>"$err"
