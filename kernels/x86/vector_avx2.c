@@ -165,22 +165,37 @@ static float max_of(const float *x, int64_t n) {
 	return max_lanes(_mm256_max_ps(load_or_minus_inf(x + i, lane_mask(n - i)), max));
 }
 
-/* Element i of the sum goes to lane i % 8. */
+/* Element i of the sum goes to lane i % 8, in double: a thousand equal terms would drift in float. */
+typedef struct sum_8 {
+	__m256d low, high;
+} sum_8;
+
+INLINE sum_8 add_to_sum(sum_8 s, __m256 x) {
+	s.low = _mm256_add_pd(s.low, _mm256_cvtps_pd(_mm256_castps256_ps128(x)));
+	s.high = _mm256_add_pd(s.high, _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)));
+	return s;
+}
+INLINE float total_of(sum_8 s) {
+	const __m256d four = _mm256_add_pd(s.low, s.high);
+	const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+	return (float)_mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+}
+
 void rv_softmax_avx2(float *x, int64_t n) {
 	const float max = max_of(x, n);
 	/* With nothing but -inf any finite base gives the zeros that are due. */
 	const __m256 base = _mm256_set1_ps(max == -INFINITY ? 0.0f : max);
-	__m256 sum = _mm256_setzero_ps();
+	sum_8 sum = {_mm256_setzero_pd(), _mm256_setzero_pd()};
 	int64_t i = 0;
 	for (; i + 8 <= n; i += 8) {
 		const __m256 e = exp_256(_mm256_sub_ps(_mm256_loadu_ps(x + i), base));
 		_mm256_storeu_ps(x + i, e);
-		sum = _mm256_add_ps(sum, e);
+		sum = add_to_sum(sum, e);
 	}
 	const __m256i mask = lane_mask(n - i);
 	const __m256 e = exp_256(_mm256_sub_ps(load_or_minus_inf(x + i, mask), base));
 	_mm256_maskstore_ps(x + i, mask, e);
-	const float total = sum_lanes(_mm256_add_ps(sum, e));
+	const float total = total_of(add_to_sum(sum, e));
 	if (total == 0)
 		return;
 	const __m256 t = _mm256_set1_ps(total);
