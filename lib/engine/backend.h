@@ -64,7 +64,7 @@ typedef struct rv_backend_ops {
 	rv_status (*rope_table)(rv_backend *be, rv_tensor table, const rv_row *rows,
 	                        const rv_hparams *hp, const rv_weight *freqs);
 	/* per-head norms (NULL: none), rotation of q and k, then k and v into the cache; RV_ERR_NUMERIC
-	 * when the cache type would not keep one finite */
+	 * when q is not finite, or the cache type would not keep k or v so */
 	rv_status (*rope_store)(rv_backend *be, rv_tensor q, rv_tensor k, rv_tensor v, rv_tensor table,
 	                        const rv_weight *q_norm, const rv_weight *k_norm, const rv_hparams *hp,
 	                        int neox, const rv_row *rows, const rv_kv_view *kv, int64_t layer);

@@ -107,7 +107,8 @@ static void norm_heads(const rv_kernels *k, float *x, int64_t n_heads, const rv_
 }
 
 /* Largest magnitude a cache type keeps finite. A score of minus infinity would hide a key in silence,
- * so what would become infinite in the cache is refused. Q8's scale turns into NaN, which shows. */
+ * so infinite queries, and what would become infinite in the cache, are refused. Q8's scale turns into
+ * NaN, which shows. */
 static const float kv_most[RV_KV_COUNT] = {
         [RV_KV_F32] = FLT_MAX, [RV_KV_F16] = 65504, [RV_KV_Q8] = FLT_MAX, [RV_KV_Q4] = 65504};
 
@@ -119,13 +120,16 @@ static int all_within(const float *x, int64_t n, float most) {
 	return within;
 }
 
-static rv_status check_kv(const rope_job *j, const rv_row *row, const float *key, const float *v) {
-	int64_t n = j->hp->n_kv_heads * j->hp->head_dim;
+static rv_status check_row(const rope_job *j, int64_t i) {
+	const rv_row *row = &j->rows[i];
 	float most = kv_most[j->kv->type];
-	if (all_within(key, n, most) && all_within(v, n, most))
+	if (all_within(rv_tensor_row(j->q, i), j->q.cols, FLT_MAX) &&
+	    all_within(rv_tensor_row(j->key, i), j->key.cols, most) &&
+	    all_within(rv_tensor_row(j->v, i), j->v.cols, most))
 		return RV_OK;
 	return rv_fail(RV_ERR_NUMERIC,
-	               "layer %lld, sequence %d, position %d: a key or value is not a finite %s",
+	               "layer %lld, sequence %d, position %d: a query, or a key or value as %s, is not "
+	               "finite",
 	               (long long)j->layer, row->seq, row->position, rv_kv_type_name(j->kv->type));
 }
 
@@ -142,7 +146,7 @@ static rv_status rope_rows(void *arg, int64_t begin, int64_t end, int thread) {
 		norm_heads(j->k, key, hp->n_kv_heads, j->k_norm, hp);
 		j->k->rope(q, cs, hp->n_heads, hp->head_dim, hp->n_rot, j->neox);
 		j->k->rope(key, cs, hp->n_kv_heads, hp->head_dim, hp->n_rot, j->neox);
-		RV_TRY(check_kv(j, &j->rows[i], key, v));
+		RV_TRY(check_row(j, i));
 		for (int64_t h = 0; h < hp->n_kv_heads; h++) {
 			void *kslot, *vslot;
 			j->kv->slot(j->kv->cache, j->rows[i].seq, j->layer, h, j->rows[i].position,

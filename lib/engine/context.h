@@ -85,8 +85,8 @@ typedef struct rv_row {
 
 /* Evaluates n rows (any number: cut into n_batch pieces), appending to the sequences' KV. Nothing is
  * appended when a row is invalid (RV_ERR_INVALID names it) or would exceed n_ctx (RV_ERR_LIMIT). On
- * RV_ERR_NUMERIC (a non-finite key, value, hidden state or logit; names sequence and position) or
- * RV_ERR_CANCELLED the sequences are as before the call. */
+ * RV_ERR_NUMERIC (a non-finite query, key, value, hidden state or logit; names sequence and position)
+ * or RV_ERR_CANCELLED the sequences are as before the call. */
 rv_status rv_context_eval(rv_context *ctx, const rv_row *rows, int64_t n);
 
 /* Logits [n_vocab] / hidden state [n_embd] of the i-th row of the last eval, valid until the next; NULL

@@ -270,6 +270,32 @@ static void infinite_in_the_cache(void **state) {
 	rv_model_release(model);
 }
 
+/* A query whose scores are all minus infinity would look like one that attends to nothing. */
+static void infinite_query(void **state) {
+	(void)state;
+	const rv_f16 infinity = 0x7c00;
+	char path[1024];
+	rv_model *model;
+	rv_context *ctx;
+	rv_context_options o = rv_context_defaults();
+	tiny_model_file(path, "qwen2", "F16");
+	patch(path, "blk.2.attn_q.weight", 0, &infinity, sizeof infinity);
+	assert_ok(rv_model_open(&model, path, NULL));
+	unlink(path);
+	o.n_threads = 1;
+	o.n_ctx = 16;
+	assert_ok(rv_context_create(&ctx, model, &o));
+	for (int32_t i = 0; i < 200; i++) {
+		rv_row rows[2] = {{i * 7 % N_VOCAB, 0, 0, -1, 0, 0},
+		                  {(i * 13 + 5) % N_VOCAB, 0, 1, -1, 0, RV_ROW_LOGITS}};
+		rv_status st = rv_context_eval(ctx, rows, 2);
+		if (st != RV_ERR_NUMERIC)
+			fail_msg("pair %d: %s", i, rv_status_text(st));
+	}
+	rv_context_destroy(ctx);
+	rv_model_release(model);
+}
+
 /* ---- hooks and hidden states ---- */
 
 static rv_status shift(void *user, int64_t layer, const rv_row *rows, int64_t n_rows, float *x) {
@@ -322,6 +348,7 @@ int main(void) {
 	        cmocka_unit_test(memory_is_checked),
 	        cmocka_unit_test(threads_are_reported),
 	        cmocka_unit_test(infinite_in_the_cache),
+	        cmocka_unit_test(infinite_query),
 	        cmocka_unit_test(level_from_the_environment),
 	        cmocka_unit_test(contexts_side_by_side),
 	        cmocka_unit_test(not_a_number_in_vectors),
