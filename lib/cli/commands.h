@@ -18,6 +18,9 @@
 	  "With --dry-run IN may be a preset or llama-2-7b, OUT is not needed and nothing is written.\n") \
 	X(synth, "PRESET OUT", 2, 0, "Write a model file of a preset's shape with random weights",     \
 	  "For speed and memory at true shapes; its text means nothing.\n")                            \
+	X(perplexity, "", 0, 0, "Score a text, alone or beside a base model (KL divergence)",            \
+	  "Chunks of -c tokens, the second half of each scored. The estimates go to stdout, the running\n" \
+	  "ones to stderr; +/- and ± are standard errors over tokens.\n")                              \
 	X(bench, "", 0, 1, "Measure prompt and decode speed",                                          \
 	  "Lists and ranges (1,2,8-32*2,64-128+32) are crossed; repetitions are interleaved over the\n" \
 	  "tests of a model, after a warm-up of each that is not counted.\n")
