@@ -74,15 +74,15 @@ static rv_status op_norm(rv_backend *be, rv_tensor y, rv_tensor x, const rv_weig
 static rv_status op_rope_table(rv_backend *be, rv_tensor table, const rv_row *rows,
                                const rv_hparams *hp, const rv_weight *freqs) {
 	(void)be;
-	for (int64_t i = 0; i < table.rows; i++) {
-		float *cs = rv_tensor_row(table, i);
-		for (int64_t p = 0; p < hp->n_rot / 2; p++) {
-			double f = pow(hp->rope_theta, -2.0 * (double)p / (double)hp->n_rot);
-			if (freqs)
-				f /= (double)((const float *)freqs->data)[p];
+	for (int64_t p = 0; p < hp->n_rot / 2; p++) {
+		double f = pow(hp->rope_theta, -2.0 * (double)p / (double)hp->n_rot);
+		if (freqs)
+			f /= (double)((const float *)freqs->data)[p];
+		for (int64_t i = 0; i < table.rows; i++) {
 			double angle = f * (double)rows[i].position;
-			cs[2 * p] = (float)cos(angle);
-			cs[2 * p + 1] = (float)sin(angle);
+			float *cs = rv_tensor_row(table, i) + 2 * p;
+			cs[0] = (float)cos(angle);
+			cs[1] = (float)sin(angle);
 		}
 	}
 	return RV_OK;
