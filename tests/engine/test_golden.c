@@ -167,10 +167,10 @@ static const golden_case cases[] = {
         STORIES("f32", EXACT, RV_BACKEND_REF),
         STORIES("f32", EXACT, RV_BACKEND_BLAS),
         STORIES("f16", HALF, RV_BACKEND_SIMD),
-        /* No float64 logits of this file's own weights are in the reference data: backend `ref`, which the
-	 * cases above hold to 1e-3 of float64, stands in for them. */
-	{"models/stories260K.q8_0-mixed.gguf", "golden/stories260K.q8_0-mixed.llamacpp.f32.bin", NULL,
-	 "models/stories260K.golden.json", QUANTIZED, RV_BACKEND_SIMD},
+        /* No float64 logits of this file's own weights are in the reference data: backend `ref`, which
+         * the cases above hold to 1e-3 of float64, stands in for them. */
+        {"models/stories260K.q8_0-mixed.gguf", "golden/stories260K.q8_0-mixed.llamacpp.f32.bin", NULL,
+         "models/stories260K.golden.json", QUANTIZED, RV_BACKEND_SIMD},
 };
 
 static void check_case(const golden_case *c, rv_attn_kind attention) {
