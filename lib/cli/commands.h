@@ -21,6 +21,8 @@
 	X(perplexity, "", 0, 0, "Score a text, alone or beside a base model (KL divergence)",            \
 	  "Chunks of -c tokens, the second half of each scored. The estimates go to stdout, the running\n" \
 	  "ones to stderr; +/- and ± are standard errors over tokens.\n")                              \
+	X(convert, "DIR OUT", 2, 0, "Write a model file from safetensors, config.json, tokenizer.json",  \
+	  "DIR holds model.safetensors, or shards and model.safetensors.index.json.\n")                \
 	X(bench, "", 0, 1, "Measure prompt and decode speed",                                          \
 	  "Lists and ranges (1,2,8-32*2,64-128+32) are crossed; repetitions are interleaved over the\n" \
 	  "tests of a model, after a warm-up of each that is not counted.\n")
