@@ -125,11 +125,14 @@ static void print_spread(const char *what, const rv_spread *spread, double scale
 }
 
 /* An infinite result has a reason, and it is said. */
-static void print_impossible(const char *whose, int64_t n, int64_t of) {
-	if (n > 0)
+static void print_infinite(const char *whose, rv_estimate nll, int64_t n_impossible, int64_t n) {
+	if (n_impossible > 0)
 		printf("%lld of %lld tokens have probability 0 under the %s: its perplexity is "
 		       "infinite\n",
-		       (long long)n, (long long)of, whose);
+		       (long long)n_impossible, (long long)n, whose);
+	else if (isinf(exp(nll.value)))
+		printf("tokens have a mean -log p of %g under the %s: its perplexity is too large\n",
+		       nll.value, whose);
 }
 
 /* Labels are those of llama-perplexity, for eyes and scripts that know them. */
@@ -155,8 +158,9 @@ static int print_text(const work *w, const rv_perplexity *p) {
 		print_comparison(p);
 	else
 		printf("Final estimate: PPL = %.4f +/- %.5f\n", p->ppl.value, p->ppl.se);
-	print_impossible("model", p->n_impossible, p->n);
-	print_impossible("base model", p->n_base_impossible, p->n);
+	print_infinite("model", p->nll, p->n_impossible, p->n);
+	if (w->base != NULL)
+		print_infinite("base model", p->base_nll, p->n_base_impossible, p->n);
 	return rv_cli_finish(w->cli);
 }
 

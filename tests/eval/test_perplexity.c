@@ -1,4 +1,4 @@
-/* Perplexity and its companions: every statistic on cases computed by hand, then models. */
+/* Perplexity and its companions: statistics of rows of logits computed by hand, then models. */
 #include "eval/perplexity.h"
 
 #include "base/mem.h"
@@ -18,82 +18,6 @@ static void near(double a, double b, double epsilon) {
 static void near_estimate(rv_estimate e, double value, double se, double epsilon) {
 	near(e.value, value, epsilon);
 	near(e.se, se, epsilon);
-}
-
-/* ---- uncertainty ---- */
-
-static rv_moments moments_of(const double *x, int n) {
-	rv_moments m = {0};
-	for (int i = 0; i < n; i++)
-		rv_moments_add(&m, x[i]);
-	return m;
-}
-
-static void known_means(void **state) {
-	(void)state;
-	/* E[x^2] - E[x]^2 = 7 - 49/9 = 14/9, over n - 1 = 2: 7/9 */
-	const double x[] = {1, 2, 4};
-	rv_moments m = moments_of(x, 3);
-	near_estimate(rv_moments_mean(&m), 7.0 / 3, sqrt(7) / 3, 1e-15);
-	/* far from zero E[x^2] - E[x]^2 would have lost every digit */
-	const double far[] = {1e12 + 1, 1e12 + 2, 1e12 + 4};
-	m = moments_of(far, 3);
-	near(rv_moments_mean(&m).se, sqrt(7) / 3, 1e-4);
-	m = moments_of(x, 1);
-	assert_true(rv_moments_mean(&m).value == 1 && isnan(rv_moments_mean(&m).se));
-	m = moments_of(x, 0);
-	assert_true(isnan(rv_moments_mean(&m).value));
-	near_estimate(rv_share(3, 4), 0.75, 0.25, 1e-15);
-	near_estimate(rv_share(4, 4), 1, 0, 0);
-	assert_true(isnan(rv_share(1, 1).se));
-}
-
-static void infinite_means(void **state) {
-	(void)state;
-	const double up[] = {1, INFINITY, 3}, both[] = {INFINITY, -INFINITY}, nan[] = {1, NAN};
-	rv_moments m = moments_of(up, 3);
-	assert_true(isinf(rv_moments_mean(&m).value) && isnan(rv_moments_mean(&m).se));
-	m = moments_of(both, 2);
-	assert_true(isnan(rv_moments_mean(&m).value));
-	m = moments_of(nan, 2);
-	assert_true(isnan(rv_moments_mean(&m).value));
-	rv_co_moments c = {0};
-	rv_co_moments_add(&c, 1, 1);
-	rv_co_moments_add(&c, INFINITY, 2);
-	rv_co_moments_add(&c, 2, 4);
-	rv_estimate d = rv_co_moments_difference(&c);
-	assert_true(isinf(d.value) && isnan(d.se) && isnan(rv_co_moments_correlation(&c)));
-}
-
-static void known_pairs(void **state) {
-	(void)state;
-	/* E[ab] - E[a] E[b] = 16/3 - 14/3, over 2: 1/3; b's variance of the mean is 1/3 */
-	const double a[] = {1, 2, 4}, b[] = {2, 1, 3};
-	rv_co_moments m = {0}, same = {0}, opposite = {0};
-	for (int i = 0; i < 3; i++) {
-		rv_co_moments_add(&m, a[i], b[i]);
-		rv_co_moments_add(&same, a[i] / 7, a[i] / 7);
-		rv_co_moments_add(&opposite, a[i], -a[i]);
-	}
-	near(rv_co_moments_covariance(&m), 1.0 / 3, 1e-15);
-	near(rv_co_moments_correlation(&m), sqrt(3.0 / 7), 1e-15);
-	near_estimate(rv_co_moments_difference(&m), 1.0 / 3, 2.0 / 3, 1e-15);
-	assert_true(rv_co_moments_correlation(&same) == 1);
-	rv_estimate d = rv_co_moments_difference(&same);
-	assert_true(d.value == 0 && d.se == 0);
-	near(rv_co_moments_correlation(&opposite), -1, 1e-15);
-}
-
-static void known_percentiles(void **state) {
-	(void)state;
-	const double x[] = {1, 2, 4, 8}, top[] = {1, 2, INFINITY};
-	near(rv_percentile(x, 4, 0), 1, 0);
-	near(rv_percentile(x, 4, 1), 8, 0);
-	near(rv_percentile(x, 4, 0.5), 3, 1e-15);
-	near(rv_percentile(x, 4, 0.25), 1.75, 1e-15);
-	near(rv_percentile(x, 4, 0.9), 4 * 0.3 + 8 * 0.7, 1e-14);
-	near(rv_percentile(x, 1, 0.3), 1, 0);
-	assert_true(rv_percentile(top, 3, 0.5) == 2 && isinf(rv_percentile(top, 3, 0.6)));
 }
 
 /* ---- rows of logits ---- */
@@ -424,6 +348,38 @@ static void chunks_and_progress(void **state) {
 	rv_model_release(model);
 }
 
+/* Spoils what the first layer adds for one chunk. */
+static rv_status spoil(void *user, int64_t layer, const rv_row *rows, int64_t n_rows, float *x) {
+	int *calls_left = user;
+	if (layer == 0 && rows[n_rows - 1].position == N_CTX - 2 && (*calls_left)-- == 0)
+		x[0] = NAN;
+	return RV_OK;
+}
+
+static void not_a_number(void **state) {
+	(void)state;
+	rv_model *model = tiny_model("qwen2", "F16");
+	rv_context *good = context_of(model, N_CTX, 512), *bad = context_of(model, N_CTX, 512);
+	int32_t ids[N_TOKENS];
+	random_tokens(ids, 512);
+	int calls_left = 1;
+	const rv_hooks hooks = {.attn_out = spoil, .user = &calls_left};
+	const rv_perplexity_options o = {0};
+	rv_perplexity p = {.n = 77};
+	rv_context_set_hooks(bad, &hooks);
+	assert_int_equal(rv_perplexity_measure(bad, good, ids, N_TOKENS, &o, &p), RV_ERR_NUMERIC);
+	assert_non_null(strstr(rv_error_message(), "chunk 2: "));
+	assert_int_equal(p.n, 77);
+	calls_left = 2;
+	assert_int_equal(rv_perplexity_measure(good, bad, ids, N_TOKENS, &o, &p), RV_ERR_NUMERIC);
+	assert_non_null(strstr(rv_error_message(), "chunk 3: "));
+	calls_left = 3;
+	assert_ok(rv_perplexity_measure(bad, good, ids, N_TOKENS, &o, &p));
+	rv_context_destroy(good);
+	rv_context_destroy(bad);
+	rv_model_release(model);
+}
+
 static void refusals(void **state) {
 	(void)state;
 	rv_model *model = tiny_model("qwen2", "F16");
@@ -495,21 +451,12 @@ static void vocabularies(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(known_means),
-	        cmocka_unit_test(infinite_means),
-	        cmocka_unit_test(known_pairs),
-	        cmocka_unit_test(known_percentiles),
-	        cmocka_unit_test(known_perplexity),
-	        cmocka_unit_test(known_divergences),
-	        cmocka_unit_test(known_probabilities),
-	        cmocka_unit_test(running_has_no_percentiles),
-	        cmocka_unit_test(impossible_tokens),
-	        cmocka_unit_test(bad_rows),
-	        cmocka_unit_test(same_as_definition),
-	        cmocka_unit_test(bos_begins_chunks),
-	        cmocka_unit_test(against_base),
-	        cmocka_unit_test(chunks_and_progress),
-	        cmocka_unit_test(refusals),
+	        cmocka_unit_test(known_perplexity),    cmocka_unit_test(known_divergences),
+	        cmocka_unit_test(known_probabilities), cmocka_unit_test(running_has_no_percentiles),
+	        cmocka_unit_test(impossible_tokens),   cmocka_unit_test(bad_rows),
+	        cmocka_unit_test(same_as_definition),  cmocka_unit_test(bos_begins_chunks),
+	        cmocka_unit_test(against_base),        cmocka_unit_test(chunks_and_progress),
+	        cmocka_unit_test(not_a_number),        cmocka_unit_test(refusals),
 	        cmocka_unit_test(vocabularies),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
