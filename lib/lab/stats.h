@@ -1,4 +1,5 @@
-/* Statistics of repeated measurements: summary and a bootstrap interval of the median.
+/* Statistics of repeated measurements: summary, bootstrap interval of the median, outliers, and the
+ * comparison of two series (stats_compare.c).
  * Pure functions; thread-safe. */
 #ifndef RV_LAB_STATS_H
 #define RV_LAB_STATS_H
@@ -33,5 +34,37 @@ rv_status rv_bootstrap_median(const double *sorted, size_t n, double level, int 
 
 /* Quantile q in [0, 1] of ascending values, linear between order statistics (n >= 1). */
 double rv_quantile(const double *sorted, size_t n, double q);
+
+/* Modified z-score beyond which a sample is marked (Iglewicz and Hoaglin 1993). */
+#define RV_OUTLIER_SCORE 3.5
+
+/* marks[i] = 1 where |x[i] - median| / (1.4826 MAD) > RV_OUTLIER_SCORE, else 0; *n_marked (may be NULL)
+ * counts them. MAD is the median absolute deviation from the median, scaled as to estimate a normal
+ * standard deviation; when more than half of the samples are equal it is 0, and 1.2533 times the mean
+ * absolute deviation takes its place. A mark is for display: no summary leaves a sample out. Fewer than
+ * 3 samples have no outliers. NaN or infinity is RV_ERR_NUMERIC. */
+rv_status rv_mark_outliers(const double *x, size_t n, uint8_t *marks, size_t *n_marked);
+
+/* ---- two series ---- */
+
+/* Summary of the ratios a[i] / b[i] of measurements taken side by side: what slows both down at once
+ * cancels. Both positive and finite, else RV_ERR_NUMERIC. */
+rv_status rv_paired_ratios(const double *a, const double *b, size_t n, uint64_t seed, rv_summary *out);
+
+/* Largest series whose p is counted out; the counts stay below 2^53. */
+#define RV_MANN_WHITNEY_EXACT 25
+
+typedef struct rv_mann_whitney {
+	double u; /* pairs (i, j) with a[i] > b[j], equal ones counted half */
+	double p; /* two-sided: how often chance alone parts equal populations at least as far */
+	int exact;
+} rv_mann_whitney;
+
+/* Does one series tend to larger values than the other? p is exact when no value occurs twice and
+ * neither series is longer than RV_MANN_WHITNEY_EXACT, else from the normal approximation with
+ * corrections for ties and continuity; all values equal give 1. Empty series are RV_ERR_INVALID, NaN
+ * and infinity RV_ERR_NUMERIC. */
+rv_status rv_mann_whitney_test(const double *a, size_t n_a, const double *b, size_t n_b,
+                               rv_mann_whitney *out);
 
 #endif
