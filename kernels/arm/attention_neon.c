@@ -4,7 +4,7 @@
 #include "kernels/arm/vec_neon.h"
 
 #define GEMM_VECS 2 /* 6 x 2 accumulators of two registers, four of b, one of a: of 32 registers */
-#include "kernels/x86/gemm_body.h"
+#include "kernels/common/gemm_body.h"
 
 /* Turns n scores into exponentials; those up to the next multiple of 8 become 0. A NaN becomes the
  * maximum, and so every result of the query. */

@@ -6,7 +6,7 @@
  *   Q4_1, Q5_1         acc[l] = acc[l] + fma(d * da, dot[l], ms[l])
  *
  * where ms is m times the activation sum in lane 0 and zero in the others. */
-#include "kernels/x86/matmul_tiles.h"
+#include "kernels/common/matmul_tiles.h"
 
 /* The codes of a block, elements 0..15 and 16..31. */
 typedef struct codes32 {

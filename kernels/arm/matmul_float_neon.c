@@ -5,7 +5,7 @@
  * A last group of fewer than 8 is filled up with zeros. */
 #include "kernels/arm/vec_neon.h"
 
-#include "kernels/x86/matmul_tiles.h"
+#include "kernels/common/matmul_tiles.h"
 
 INLINE vec widen_f16_8(const void *p) {
 	const uint16x8_t h = vreinterpretq_u16_u8(vld1q_u8(p));

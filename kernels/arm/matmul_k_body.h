@@ -7,7 +7,7 @@
  * where x is, for Q4_K, Q5_K and Q2_K, fnma(dmin, mins[l], d * dot[l]) and, for Q6_K and Q3_K, d *
  * dot[l]. dot is the sum of the sub-blocks' dot_16 or dot_32 times their scales; lane l of mins holds
  * the sub-blocks whose number is l modulo 4. */
-#include "kernels/x86/matmul_tiles.h"
+#include "kernels/common/matmul_tiles.h"
 
 /* Between sub-blocks: gcc's scheduler would rather unpack the whole super-block first, and spill it. It
  * moves nothing across a volatile asm. */

@@ -16,10 +16,6 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/* How the bodies shared with x86 spell looking ahead. */
-#define _MM_HINT_T0 3
-#define _mm_prefetch(p, locality) __builtin_prefetch((p), 0, (locality))
-
 INLINE uint32_t load_u32(const void *p) {
 	uint32_t v;
 	memcpy(&v, p, sizeof v);

@@ -2,7 +2,7 @@
 #include "kernels/x86/vec_avx2.h"
 
 #define GEMM_VECS 2 /* 6 x 2 accumulators, two vectors of b, one of a: of 16 registers */
-#include "kernels/x86/gemm_body.h"
+#include "kernels/common/gemm_body.h"
 
 #include "kernels/x86/attention_body.h"
 

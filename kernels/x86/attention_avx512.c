@@ -2,6 +2,6 @@
 #include "kernels/x86/vec_avx512.h"
 
 #define GEMM_VECS 4 /* 6 x 4 accumulators, four vectors of b, one of a: of 32 registers */
-#include "kernels/x86/gemm_body.h"
+#include "kernels/common/gemm_body.h"
 
 #include "kernels/x86/attention_body.h"

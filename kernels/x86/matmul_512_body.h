@@ -9,7 +9,7 @@
  * Q8_0: two blocks a step; lane l < 8 holds elements 4l .. 4l + 3 of the even block, lane 8 + l those
  * of the odd one: acc[l] = fma(d * da, dot[l], acc[l]), each block with its own d and da. A last odd
  * block goes to the lower lanes; the upper ones add zero. */
-#include "kernels/x86/matmul_tiles.h"
+#include "kernels/common/matmul_tiles.h"
 
 /* ---- Q4_K, Q5_K ---- */
 

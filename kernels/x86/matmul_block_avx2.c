@@ -8,7 +8,7 @@
  * in lane 0 and zero in the others. */
 #include "kernels/x86/vec_avx2.h"
 
-#include "kernels/x86/matmul_tiles.h"
+#include "kernels/common/matmul_tiles.h"
 
 /* Sums of four neighbours. u: codes as magnitudes, s: activations, signed so that products match; pairs
  * stay below 2 * 128 * 127 < 2^15. */

@@ -5,7 +5,7 @@
  * A last group of fewer than 16 is filled up with zeros. */
 #include "kernels/x86/vec_avx512.h"
 
-#include "kernels/x86/matmul_tiles.h"
+#include "kernels/common/matmul_tiles.h"
 
 INLINE void add_sixteen(vec *acc, vec w, const act_row *a, int64_t i, int n) {
 	UNROLL

@@ -9,7 +9,7 @@
  * 2 * 63 * 127 < 2^15. */
 #include "kernels/x86/vec_avx2.h"
 
-#include "kernels/x86/matmul_tiles.h"
+#include "kernels/common/matmul_tiles.h"
 
 /* Word j of each half in all eight words of the half. */
 #define WORD(j)                                                                                        \

@@ -25,9 +25,6 @@ typedef simde__mmask64 __mmask64;
 #define _mm512_madd_epi16(a, b) simde_mm512_madd_epi16(a, b)
 #undef _mm512_maddubs_epi16
 #define _mm512_maddubs_epi16(a, b) simde_mm512_maddubs_epi16(a, b)
-#ifndef _mm_prefetch
-#define _mm_prefetch(p, hint) ((void)(p))
-#endif
 
 /* SIMDe's own masked forms read and write all lanes. */
 #undef _mm512_maskz_loadu_ps

@@ -3,8 +3,8 @@
  * accumulator, fed by the same step for block 0, 1, 2 ... whatever the tile, and its lanes are summed
  * by vec_sum at the end. That is the order of every matmul of a level; a step states what it adds
  * to the lanes for one block. */
-#ifndef RV_KERNELS_X86_MATMUL_TILES_H
-#define RV_KERNELS_X86_MATMUL_TILES_H
+#ifndef RV_KERNELS_COMMON_MATMUL_TILES_H
+#define RV_KERNELS_COMMON_MATMUL_TILES_H
 
 #include "kernels/kernels_internal.h"
 
@@ -67,7 +67,7 @@ INLINE act_row act_row_at(const matmul_args *m, matmul_type type, int64_t tok) {
 INLINE void prefetch_block(const uint8_t *p, size_t block_bytes) {
 	UNROLL
 	for (size_t i = 0; i < block_bytes; i += 64)
-		_mm_prefetch((const char *)p + i, _MM_HINT_T0);
+		__builtin_prefetch((const char *)p + i);
 }
 
 /* Blocks [from, to) of a register tile. n_rows and n_tok are constants after inlining. */
