@@ -127,6 +127,18 @@ typedef struct rv_kv_ops {
 	void (*load_values)(float *v, const void *src, size_t stride, int64_t n, int64_t head_dim);
 } rv_kv_ops;
 
+/* ---- the most a core can do ---- */
+
+/* A loop of independent multiply-adds on registers alone: the roof of products of f32, or of 8-bit
+ * integers summed in 32 bits. run(steps) returns the sum of all accumulators: 9 a product more with each
+ * step, exact up to a million steps (F32: 10 000). ops: operations of a step, multiply and add counted
+ * each. */
+typedef enum rv_peak_kind { RV_PEAK_F32, RV_PEAK_INT8, RV_PEAK_COUNT } rv_peak_kind;
+typedef struct rv_peak {
+	double (*run)(int64_t steps);
+	int ops;
+} rv_peak;
+
 /* ---- all other kernels (kernels.def) ----
  *
  * add            y += x
@@ -155,6 +167,7 @@ typedef struct rv_kernels {
 	rv_type_ops type[RV_TYPE_LIMIT]; /* indexed by rv_type; unused numbers are all NULL */
 	rv_quantize_act_fn *quantize_act[RV_ACT_COUNT]; /* F32: a copy */
 	rv_kv_ops kv[RV_KV_COUNT];
+	const rv_peak *peak[RV_PEAK_COUNT];
 #define RV_KERNEL(name, params, ...) rv_##name##_fn *name;
 #include "kernels/kernels.def"
 #undef RV_KERNEL

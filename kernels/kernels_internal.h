@@ -8,6 +8,7 @@
  *   rv_quantize_<type>_<level>                     only the writable types
  *   rv_quantize_act_{f32,q8,q8k}_<level>
  *   rv_kv_{store,load_keys,load_values}_{f32,f16,q8,q4}_<level>
+ *   rv_peak_{f32,int8}_<level>
  *   rv_kernels_<level>                             the table
  *
  * A declaration here promises no definition: a level defines what it has its own form of, and its
@@ -85,6 +86,7 @@
 	RV_DECLARE_KV(q4, level)                                                                       \
 	extern rv_quantize_act_fn rv_quantize_act_f32_##level, rv_quantize_act_q8_##level,             \
 	        rv_quantize_act_q8k_##level;                                                           \
+	extern const rv_peak rv_peak_f32_##level, rv_peak_int8_##level;                                \
 	extern const rv_kernels rv_kernels_##level;
 
 RV_DECLARE_LEVEL(ref)

@@ -43,6 +43,7 @@ const rv_kernels rv_kernels_dotprod = {
         .type = {RV_EACH_TYPE(TYPE_OPS)},
         .quantize_act = {rv_quantize_act_f32_neon, rv_quantize_act_q8_neon, rv_quantize_act_q8k_neon},
         .kv = {RV_EACH_KV(KV_OPS)},
+        .peak = {&rv_peak_f32_neon, &rv_peak_int8_dotprod},
 #define RV_KERNEL(name, params, ...) .name = rv_##name##_neon,
 #include "kernels/kernels.def"
 #undef RV_KERNEL

@@ -19,6 +19,7 @@ const rv_kernels rv_kernels_ref = {
         .type = {RV_EACH_TYPE(TYPE_OPS)},
         .quantize_act = {rv_quantize_act_f32_ref, rv_quantize_act_q8_ref, rv_quantize_act_q8k_ref},
         .kv = {RV_EACH_KV(KV_OPS)},
+        .peak = {&rv_peak_f32_ref, &rv_peak_int8_ref},
 #define RV_KERNEL(name, params, ...) .name = rv_##name##_ref,
 #include "kernels/kernels.def"
 #undef RV_KERNEL

@@ -52,6 +52,7 @@ const rv_kernels rv_kernels_avx512 = {
         .type = {RV_EACH_TYPE(TYPE_OPS)},
         .quantize_act = {rv_quantize_act_f32_avx2, rv_quantize_act_q8_avx2, rv_quantize_act_q8k_avx2},
         .kv = {RV_EACH_KV(KV_OPS)},
+        .peak = {&rv_peak_f32_avx512, &rv_peak_int8_avx512},
 #define RV_KERNEL(name, params, ...) .name = rv_##name##_avx512,
 #include "kernels/kernels.def"
 #undef RV_KERNEL

@@ -510,8 +510,8 @@ static void measure_machine(session *s, int cpu) {
 		s->m.bandwidth[i] = read_bandwidth(s->d.weights, level_bytes[i]);
 		printf(" %s %.1f", level_names[i], s->m.bandwidth[i]);
 	}
-	s->m.f32 = f32_peak();
-	s->m.int8 = int8_peak();
+	s->m.f32 = peak(RV_PEAK_F32);
+	s->m.int8 = peak(RV_PEAK_INT8);
 	printf(" GB/s; peak f32 %.1f, int8 %.1f Gop/s\n", s->m.f32, s->m.int8);
 	printf("%-20s %-7s %-20s %12s %8s %8s %7s %6s\n", "# kernel", "level", "shape", "ns/call",
 	       "GB/s", "Gop/s", "x-ref", "roof");

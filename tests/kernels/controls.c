@@ -146,6 +146,11 @@ static void load_all_columns(float *kt, const void *src, size_t stride, int64_t 
 	}
 }
 
+static double half_the_products(int64_t steps) {
+	return rv_peak_int8_ref.run(steps / 2);
+}
+static const rv_peak peak_half_done = {half_the_products, 12};
+
 #define SET(name, slot, value)                                                                         \
 	static void name(rv_kernels *k) {                                                              \
 		k->slot = value;                                                                       \
@@ -167,6 +172,7 @@ SET(set_dequantize, type[RV_Q6_K].dequantize, dequantize_fused_wrong)
 SET(set_act, quantize_act[RV_ACT_Q8], act_half_up)
 SET(set_columns, kv[RV_KV_F16].load_keys, load_all_columns)
 SET(set_missing, attn_merge, NULL)
+SET(set_peak, peak[RV_PEAK_INT8], &peak_half_done)
 
 const control controls[] = {
         {"all-zero output", set_zero, check_matmul, RV_Q4_K, "expected", 0},
@@ -186,5 +192,6 @@ const control controls[] = {
         {"one activation code off by one", set_act, check_quantize_act, RV_ACT_Q8, "codes", 0},
         {"neighbouring columns overwritten", set_columns, check_kv, RV_KV_F16, "load_keys", 0},
         {"empty slot", set_missing, check_full_table, 0, "attn_merge", 0},
+        {"peak loop that skips every other product", set_peak, check_peak, RV_PEAK_INT8, "products", 0},
 };
 const int n_controls = sizeof controls / sizeof *controls;

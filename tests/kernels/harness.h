@@ -84,6 +84,7 @@ check_fn check_known_blocks; /* no table needed */
 check_fn check_conversions;
 check_fn check_descriptions;
 check_fn check_full_table;
+check_fn check_peak;        /* arg: rv_peak_kind */
 check_fn check_stored_bits; /* arg: rv_type; quantized bytes are the same on every machine */
 
 /* The row's tolerance in kernels.def. */

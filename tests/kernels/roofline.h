@@ -2,6 +2,8 @@
 #ifndef RV_TESTS_ROOFLINE_H
 #define RV_TESTS_ROOFLINE_H
 
+#include "kernels/kernels.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,10 +15,7 @@ int64_t thread_ns(void);
  * aligned, a multiple of 4096. */
 double read_bandwidth(const void *buffer, size_t bytes);
 
-/* f32 operations per nanosecond (multiply and add count as two), widest vectors the CPU has. */
-double f32_peak(void);
-
-/* The same for products of 8-bit integers summed in 32 bits. */
-double int8_peak(void);
+/* Operations per nanosecond (multiply and add count as two): the best of the levels the CPU has. */
+double peak(rv_peak_kind kind);
 
 #endif

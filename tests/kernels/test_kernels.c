@@ -36,6 +36,8 @@ static const subject subjects[] = {{"table", "every slot", check_full_table, 0},
 	        {"matmul_float", #name, check_matmul_float, RV_##name},
 #include "kernels/types.def"
 #undef RV_TYPE
+                                   {"peak", "f32", check_peak, RV_PEAK_F32},
+                                   {"peak", "int8", check_peak, RV_PEAK_INT8},
                                    {"quantize_act", "F32", check_quantize_act, RV_ACT_F32},
                                    {"quantize_act", "Q8", check_quantize_act, RV_ACT_Q8},
                                    {"quantize_act", "Q8K", check_quantize_act, RV_ACT_Q8K},
