@@ -8,10 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 /* ---- read bandwidth ---- */
 
 typedef uint64_t lane4 __attribute__((vector_size(32)));
@@ -119,78 +115,46 @@ rv_status rv_calibrate_read(rv_threads *threads, size_t bytes, double seconds, d
 	return status;
 }
 
-/* ---- f32 multiply-add peak ---- */
+/* ---- multiply-add peaks ---- */
 
-#if defined(__x86_64__)
-#define FMA_CHAINS 12 /* enough independent chains for two units of latency 4..5 */
-#define FMA_TURNS 200000
-#define FMA_OPS (2.0 * 8 * FMA_CHAINS * FMA_TURNS) /* operations of one call */
+#define PEAK_STEPS 200000 /* about a millisecond */
+#define PEAK_PASSES 20
 
-__attribute__((target("avx2,fma"))) static float fma_chains(float seed) {
-	__m256 x = _mm256_set1_ps(0.999f), y = _mm256_set1_ps(seed);
-	__m256 a0 = y, a1 = y, a2 = y, a3 = y, a4 = y, a5 = y, a6 = y, a7 = y, a8 = y, a9 = y, a10 = y,
-	       a11 = y;
-	for (int i = 0; i < FMA_TURNS; i++) {
-		a0 = _mm256_fmadd_ps(a0, x, y);
-		a1 = _mm256_fmadd_ps(a1, x, y);
-		a2 = _mm256_fmadd_ps(a2, x, y);
-		a3 = _mm256_fmadd_ps(a3, x, y);
-		a4 = _mm256_fmadd_ps(a4, x, y);
-		a5 = _mm256_fmadd_ps(a5, x, y);
-		a6 = _mm256_fmadd_ps(a6, x, y);
-		a7 = _mm256_fmadd_ps(a7, x, y);
-		a8 = _mm256_fmadd_ps(a8, x, y);
-		a9 = _mm256_fmadd_ps(a9, x, y);
-		a10 = _mm256_fmadd_ps(a10, x, y);
-		a11 = _mm256_fmadd_ps(a11, x, y);
-		/* keeps the chains apart: the compiler may not fold equal ones */
-		__asm__ volatile(""
-		                 : "+x"(a0), "+x"(a1), "+x"(a2), "+x"(a3), "+x"(a4), "+x"(a5), "+x"(a6),
-		                   "+x"(a7), "+x"(a8), "+x"(a9), "+x"(a10), "+x"(a11));
-	}
-	__m256 sum = a0 + a1 + a2 + a3 + a4 + a5 + a6 + a7 + a8 + a9 + a10 + a11;
-	return sum[0];
-}
+typedef struct peak_job {
+	const rv_peak *peak;
+	double sums[RV_MAX_THREADS]; /* kept, so that the loops are */
+} peak_job;
 
-typedef struct fma_job {
-	float results[RV_MAX_THREADS];
-} fma_job;
-
-static rv_status run_chains(void *arg, int64_t begin, int64_t end, int thread) {
+static rv_status run_peak(void *arg, int64_t begin, int64_t end, int thread) {
 	(void)thread;
-	fma_job *job = arg;
+	peak_job *job = arg;
 	for (int64_t i = begin; i < end; i++)
-		job->results[i] = fma_chains((float)(i + 1) * 1e-3f);
+		job->sums[i] = job->peak->run(PEAK_STEPS);
 	return RV_OK;
 }
 
-static rv_status fma_peak(rv_threads *threads, double *gflop_s) {
-	*gflop_s = NAN;
-	if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
-		return RV_OK;
-	fma_job *job = NULL;
+rv_status rv_calibrate_peak(rv_threads *threads, rv_peak_kind kind, double *gop_s) {
+	peak_job *job = NULL;
 	RV_TRY(RV_ALLOC(&job, 1, "calibration job"));
 	int n = rv_threads_count(threads);
 	double best = 0;
 	rv_status status = RV_OK;
-	for (int pass = 0; pass < 20 && status == RV_OK; pass++) {
-		int64_t before = rv_now_ns();
-		status = rv_threads_for(threads, n, 1, run_chains, job);
-		double rate = FMA_OPS * n / (double)(rv_now_ns() - before);
-		best = rate > best ? rate : best;
+	for (int l = 0; l < RV_LEVEL_COUNT; l++) {
+		if (!rv_level_available((rv_level)l))
+			continue;
+		job->peak = rv_kernels_for((rv_level)l)->peak[kind];
+		for (int pass = 0; pass < PEAK_PASSES && status == RV_OK; pass++) {
+			int64_t before = rv_now_ns();
+			status = rv_threads_for(threads, n, 1, run_peak, job);
+			double ops = (double)job->peak->ops * PEAK_STEPS * n;
+			best = fmax(best, ops / (double)(rv_now_ns() - before));
+		}
 	}
 	rv_free(job);
 	if (status == RV_OK)
-		*gflop_s = best;
+		*gop_s = best;
 	return status;
 }
-#else
-static rv_status fma_peak(rv_threads *threads, double *gflop_s) {
-	(void)threads;
-	*gflop_s = NAN;
-	return RV_OK;
-}
-#endif
 
 rv_status rv_calibrate(rv_calibration *out, rv_threads *threads) {
 	rv_calibration c = {.n_threads = rv_threads_count(threads)};
@@ -204,7 +168,8 @@ rv_status rv_calibrate(rv_calibration *out, rv_threads *threads) {
 		c.read_bytes = sys.mem_available_bytes / 4;
 	snprintf(c.threads, sizeof c.threads, "%s", rv_threads_report(threads));
 	RV_TRY(rv_calibrate_read(threads, c.read_bytes, 0.3, &c.read_gb_s));
-	RV_TRY(fma_peak(threads, &c.f32_gflop_s));
+	RV_TRY(rv_calibrate_peak(threads, RV_PEAK_F32, &c.f32_gflop_s));
+	RV_TRY(rv_calibrate_peak(threads, RV_PEAK_INT8, &c.int8_gop_s));
 	*out = c;
 	return RV_OK;
 }

@@ -185,6 +185,7 @@ static int put_config(json_t *o, const rv_experiment *exp, const rv_run_config *
 	       put_text(o, "settings", c->inputs.settings) |
 	       put_number(o, "read_gb_s", c->calibration.read_gb_s) |
 	       put_number(o, "f32_gflop_s", c->calibration.f32_gflop_s) |
+	       put_number(o, "int8_gop_s", c->calibration.int8_gop_s) |
 	       put_number(o, "read_buffer_bytes", (double)c->calibration.read_bytes);
 }
 

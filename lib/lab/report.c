@@ -222,13 +222,14 @@ static void provenance(rv_document *doc, const json_t *table) {
 		        doc,
 		        "Run %.0f, %s, profile %s, seed %.0f. Model: %s, sha256 %.16s. Settings: %s. "
 		        "Commit %s, %s, flags %s. %s, level %s, %s, governor %s, read bandwidth "
-		        "%.1f GB/s, f32 peak %.0f GFLOP/s. %s; %s.",
+		        "%.1f GB/s, f32 peak %.0f GFLOP/s, int8 peak %.0f Gop/s. %s; %s.",
 		        number_of(r, "run"), text_of(r, "utc_start"), text_of(r, "profile"),
 		        number_of(r, "seed"), text_of(r, "model_label"), text_of(r, "model_sha256"),
 		        text_of(r, "settings"), text_of(r, "git_commit"), text_of(r, "compiler"),
 		        text_of(r, "flags"), text_of(r, "cpu_model"), text_of(r, "level"),
 		        text_of(r, "threads"), text_of(r, "governor"), number_of(r, "read_gb_s"),
-		        number_of(r, "f32_gflop_s"), text_of(r, "os"), text_of(r, "libraries"));
+		        number_of(r, "f32_gflop_s"), number_of(r, "int8_gop_s"), text_of(r, "os"),
+		        text_of(r, "libraries"));
 		if (text_of(r, "sanitizer")[0] != 0)
 			rv_document_text(doc, "Built with the %s sanitizer: speeds mean nothing.",
 			                 text_of(r, "sanitizer"));
