@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "cli/cli_model.h"
 #include "cli/commands.h"
+#include "model/gguf_set.h"
 #include "model/quantize.h"
 
 #include <stdio.h>
@@ -173,7 +174,7 @@ static rv_status plan_only(quantize *q) {
 		                           rv_arch_by_name(preset->arch, strlen(preset->arch)),
 		                           &preset->hp, &q->options);
 	rv_gguf *gguf;
-	RV_TRY(rv_gguf_open(&gguf, q->in, RV_GGUF_DEFAULT));
+	RV_TRY(rv_gguf_open_set(&gguf, q->in));
 	rv_status st = rv_quant_plan_file(&q->plan, gguf, &q->options);
 	rv_gguf_close(gguf);
 	return st;

@@ -1,5 +1,7 @@
 #include "model/arch.h"
 
+#include "model/gguf_set.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -310,9 +312,9 @@ static rv_status check_container(const rv_gguf *gguf) {
 	}
 	if (rv_gguf_find(gguf, "split.count"))
 		RV_TRY(rv_gguf_int(gguf, "split.count", 0, 65535, &n_split));
-	if (n_split > 1)
-		return rv_fail(RV_ERR_UNSUPPORTED,
-		               "%s: key 'split.count': one of %lld pieces; split files are not read",
+	if (n_split > 1 && rv_gguf_n_pieces(gguf) != (size_t)n_split)
+		return rv_fail(RV_ERR_MISMATCH,
+		               "%s: key 'split.count': one of %lld pieces, opened without the others",
 		               rv_gguf_path(gguf), (long long)n_split);
 	return RV_OK;
 }

@@ -268,15 +268,18 @@ static rv_status parse_kv_section(rv_gguf *g, rv_gguf_cursor *c) {
 
 /* ---- opening ---- */
 
+rv_status rv_gguf_require_tensors(const rv_gguf *g) {
+	if (g->n_tensors > 0)
+		return RV_OK;
+	return rv_fail(RV_ERR_MISMATCH, "%s: the file holds no tensors (a vocabulary only?)", g->path);
+}
+
 static rv_status parse(rv_gguf *g, int flags) {
 	rv_gguf_cursor c = {g->data, g->size, 0, g->path};
 	RV_TRY(parse_header(g, &c));
 	RV_TRY(parse_kv_section(g, &c));
 	RV_TRY(rv_gguf_parse_tensors(g, &c));
-	if (g->n_tensors == 0 && !(flags & RV_GGUF_VOCAB_ONLY_OK))
-		return rv_fail(RV_ERR_MISMATCH, "%s: the file holds no tensors (a vocabulary only?)",
-		               g->path);
-	return RV_OK;
+	return flags & RV_GGUF_VOCAB_ONLY_OK ? RV_OK : rv_gguf_require_tensors(g);
 }
 
 static rv_status open_file(rv_gguf *g, const char *path) {
@@ -317,6 +320,9 @@ rv_status rv_gguf_open_memory(rv_gguf **out, const void *data, size_t size, cons
 void rv_gguf_close(rv_gguf *gguf) {
 	if (!gguf)
 		return;
+	for (size_t i = 0; i < gguf->n_rest; i++)
+		rv_gguf_close(gguf->rest[i]);
+	rv_free(gguf->rest);
 	rv_free(gguf->kv);
 	rv_free(gguf->kv_order);
 	rv_free(gguf->tensors);
@@ -328,7 +334,11 @@ void rv_gguf_close(rv_gguf *gguf) {
 }
 
 rv_status rv_gguf_check(const rv_gguf *gguf) {
-	return gguf->map.data ? rv_map_check(&gguf->map) : RV_OK;
+	if (gguf->map.data)
+		RV_TRY(rv_map_check(&gguf->map));
+	for (size_t i = 0; i < gguf->n_rest; i++)
+		RV_TRY(rv_gguf_check(gguf->rest[i]));
+	return RV_OK;
 }
 
 const char *rv_gguf_path(const rv_gguf *gguf) {
@@ -338,7 +348,10 @@ uint32_t rv_gguf_version(const rv_gguf *gguf) {
 	return gguf->version;
 }
 size_t rv_gguf_file_bytes(const rv_gguf *gguf) {
-	return gguf->size;
+	size_t n = gguf->size;
+	for (size_t i = 0; i < gguf->n_rest; i++)
+		n += gguf->rest[i]->size;
+	return n;
 }
 uint32_t rv_gguf_alignment(const rv_gguf *gguf) {
 	return gguf->alignment;

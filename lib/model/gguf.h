@@ -52,7 +52,7 @@ typedef struct rv_gguf_tensor {
 	rv_type type;
 	int n_dims;      /* 1..4 */
 	int64_t dims[4]; /* dims[0] is the row length; unused ones are 1 */
-	uint64_t offset; /* from the start of the data section */
+	uint64_t offset; /* from the start of its file's data section */
 	size_t n_bytes;
 	const uint8_t *data; /* into the map */
 } rv_gguf_tensor;

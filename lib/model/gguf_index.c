@@ -68,8 +68,7 @@ static uint32_t *merge_sort(const names *t, uint32_t *order, uint32_t *spare, si
 	return order;
 }
 
-rv_status rv_gguf_sort_names(uint32_t **order, const void *table, size_t n, rv_gguf_name_fn *name,
-                             const char *what, const char *path) {
+rv_status rv_gguf_order_names(uint32_t **order, const void *table, size_t n, rv_gguf_name_fn *name) {
 	const names t = {table, name};
 	uint32_t *first = NULL, *spare = NULL;
 	rv_status status = rv_alloc_uninit((void **)&first, n, sizeof *first, "name index");
@@ -83,6 +82,15 @@ rv_status rv_gguf_sort_names(uint32_t **order, const void *table, size_t n, rv_g
 		first[i] = (uint32_t)i;
 	uint32_t *sorted = merge_sort(&t, first, spare, n);
 	rv_free(sorted == first ? spare : first);
+	*order = sorted;
+	return RV_OK;
+}
+
+rv_status rv_gguf_sort_names(uint32_t **order, const void *table, size_t n, rv_gguf_name_fn *name,
+                             const char *what, const char *path) {
+	const names t = {table, name};
+	uint32_t *sorted;
+	RV_TRY(rv_gguf_order_names(&sorted, table, n, name));
 	for (size_t i = 1; i < n; i++) {
 		if (rv_str_cmp(name_of(&t, sorted[i - 1]), name_of(&t, sorted[i])) == 0) {
 			char shown[RV_GGUF_SHOW];

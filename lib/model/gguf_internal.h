@@ -35,6 +35,8 @@ struct rv_gguf {
 	uint32_t *kv_order; /* indices by ascending key */
 	rv_gguf_tensor *tensors;
 	uint32_t *tensor_order; /* indices by ascending name */
+	rv_gguf **rest;         /* the other pieces of a split model, whose tensors are in `tensors` */
+	size_t n_rest;
 };
 
 /* A place in bytes being parsed; pos <= size always holds. */
@@ -78,10 +80,14 @@ static inline int rv_str_cmp(rv_str a, rv_str b) {
 	return c ? c : (a.len > b.len) - (a.len < b.len);
 }
 
-/* Sorts the indices 0..n-1 of a table by name into a rv_free'd array, in O(n log n). A name that occurs
- * twice is RV_ERR_FORMAT: "PATH: duplicate WHAT 'NAME'". */
+/* RV_ERR_MISMATCH when there is no tensor. */
+rv_status rv_gguf_require_tensors(const rv_gguf *g);
+
+/* Sorts the indices 0..n-1 of a table by name into a rv_free'd array, in O(n log n). */
 typedef rv_str rv_gguf_name_fn(const void *table, size_t i);
 rv_gguf_name_fn rv_gguf_kv_name, rv_gguf_tensor_name;
+rv_status rv_gguf_order_names(uint32_t **order, const void *table, size_t n, rv_gguf_name_fn *name);
+/* The same; a name that occurs twice is RV_ERR_FORMAT: "PATH: duplicate WHAT 'NAME'". */
 rv_status rv_gguf_sort_names(uint32_t **order, const void *table, size_t n, rv_gguf_name_fn *name,
                              const char *what, const char *path);
 

@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include "base/mem.h"
+#include "model/gguf_set.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -30,7 +31,7 @@ rv_model_options rv_model_defaults(void) {
 
 /* Presence of an unused tensor means mathematics this library would leave out. */
 static rv_status bind_tensor(rv_model *m, const rv_gguf_tensor *t, rv_weight *w) {
-	const char *path = rv_gguf_path(m->gguf);
+	const char *path = rv_gguf_tensor_path(m->gguf, t);
 	int64_t layer;
 	const rv_tensor_def *def = rv_arch_find_tensor(m->arch, t->name, &layer);
 	if (!def || layer >= m->hp.n_layers)
@@ -99,6 +100,7 @@ static rv_status bind_tensors(rv_model *m) {
 /* Vectors are small; matrices are not read here (see rv_model_options). */
 static rv_status check_values(const rv_model *m) {
 	for (size_t i = 0; i < rv_gguf_n_tensors(m->gguf); i++) {
+		const rv_gguf_tensor *t = rv_gguf_tensor_at(m->gguf, i);
 		const rv_weight *w = &m->weights[i];
 		if (w->rows != 1 || w->type != RV_F32)
 			continue;
@@ -108,7 +110,7 @@ static rv_status check_values(const rv_model *m) {
 			if (!isfinite(v))
 				return rv_fail(RV_ERR_NUMERIC,
 				               "%s: tensor '%s': element %lld is not finite",
-				               rv_gguf_path(m->gguf), w->name, (long long)j);
+				               rv_gguf_tensor_path(m->gguf, t), w->name, (long long)j);
 		}
 	}
 	return RV_OK;
@@ -155,7 +157,7 @@ static const char *name_of_mix(const rv_model *m) {
 }
 
 static rv_status open_into(rv_model *m, const char *path, const rv_model_options *options) {
-	RV_TRY(rv_gguf_open(&m->gguf, path, RV_GGUF_DEFAULT));
+	RV_TRY(rv_gguf_open_set(&m->gguf, path));
 	RV_TRY(rv_arch_read(m->gguf, &m->arch, &m->hp));
 	RV_TRY(bind_tensors(m));
 	if (options->check_values)
@@ -235,11 +237,26 @@ const rv_weight *rv_model_weight(const rv_model *m, rv_role role, int64_t layer)
 	return m->by_role[row * RV_ROLE_COUNT + role];
 }
 
+static rv_status sha256_of_files(const rv_gguf *gguf, char hex[65]) {
+	size_t n = rv_gguf_n_pieces(gguf);
+	char *all;
+	if (n == 1)
+		return rv_file_sha256(rv_gguf_path(gguf), hex);
+	RV_TRY(RV_ALLOC(&all, n * 64 + 1, "checksums"));
+	rv_status st = RV_OK;
+	for (size_t i = 0; i < n && st == RV_OK; i++)
+		st = rv_file_sha256(rv_gguf_piece_path(gguf, i), all + i * 64);
+	if (st == RV_OK)
+		rv_sha256_hex(all, n * 64, hex);
+	rv_free(all);
+	return st;
+}
+
 rv_status rv_model_sha256(rv_model *m, char hex[65]) {
 	rv_status st = RV_OK;
 	pthread_mutex_lock(&m->sha_lock);
 	if (!m->sha256[0])
-		st = rv_file_sha256(rv_gguf_path(m->gguf), m->sha256);
+		st = sha256_of_files(m->gguf, m->sha256);
 	if (st == RV_OK)
 		memcpy(hex, m->sha256, 65);
 	else

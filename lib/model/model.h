@@ -30,9 +30,10 @@ typedef struct rv_model_options {
 
 rv_model_options rv_model_defaults(void);
 
-/* Opens a GGUF file: container, architecture, every tensor's presence, shape and type, tokenizer when
- * the file has one. Weights are mapped, not copied. A tensor of the file that the architecture does not
- * use is refused by name. The new model has one reference. options: NULL for defaults. */
+/* Opens a GGUF file, or a split model by its first piece (model/gguf_set.h): container, architecture,
+ * every tensor's presence, shape and type, tokenizer when the file has one. Weights are mapped, not
+ * copied. A tensor of the file that the architecture does not use is refused by name. The new model has
+ * one reference. options: NULL for defaults. */
 rv_status rv_model_open(rv_model **out, const char *path, const rv_model_options *options);
 rv_model *rv_model_retain(rv_model *model);
 void rv_model_release(rv_model *model); /* accepts NULL; frees at the last reference */
@@ -50,9 +51,10 @@ const rv_weight *rv_model_weight(const rv_model *model, rv_role role, int64_t la
 
 int64_t rv_model_n_params(const rv_model *model);
 size_t rv_model_weight_bytes(const rv_model *model); /* of all tensors, as stored */
-/* SHA-256 of the file, computed at the first call and cached (thread-safe). */
+/* SHA-256 of the file, of a split model that of its pieces' checksums as text one after the other.
+ * Computed at the first call and cached (thread-safe). */
 rv_status rv_model_sha256(rv_model *model, char hex[65]);
-/* RV_ERR_IO when the mapped file was replaced or truncated since it was opened. */
+/* RV_ERR_IO when a mapped file was replaced or truncated since it was opened. */
 rv_status rv_model_check(const rv_model *model);
 /* Short name of the mix: the type of most matrix bytes, e.g. "Q4_K_M" from general.file_type, else "Q4_K". */
 const char *rv_model_type_name(const rv_model *model);

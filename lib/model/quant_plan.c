@@ -1,5 +1,6 @@
 /* Plans: the types, sizes and totals a target gives, for a file or a bare shape. */
 #include "base/mem.h"
+#include "model/gguf_set.h"
 #include "model/quant_rules.h"
 
 static rv_status plan_add(rv_quant_plan *plan, size_t at, const rv_quant_tensor_plan *row) {
@@ -105,7 +106,7 @@ rv_status rv_quant_plan_shape(rv_quant_plan *out, const rv_arch *arch, const rv_
 
 static rv_status check_tensor(const rv_gguf *in, const rv_gguf_tensor *t, const rv_tensor_def *def,
                               const rv_arch *arch, const rv_hparams *hp) {
-	const char *path = rv_gguf_path(in);
+	const char *path = rv_gguf_tensor_path(in, t);
 	if (!def)
 		return rv_fail(RV_ERR_UNSUPPORTED, "%s: tensor '%s' is not part of architecture %s",
 		               path, t->name, arch->name);

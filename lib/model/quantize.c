@@ -2,6 +2,7 @@
 #include "model/quantize.h"
 
 #include "base/mem.h"
+#include "model/gguf_set.h"
 #include "model/quant_rules.h"
 
 #include <math.h>
@@ -53,7 +54,7 @@ static rv_status check_row(const quant_slice *s, const float *x, int64_t row) {
 	int64_t i = 0;
 	while (magnitude_bits(x[i]) < limit)
 		i++;
-	const char *path = rv_gguf_path(s->in);
+	const char *path = rv_gguf_tensor_path(s->in, rv_gguf_find_tensor(s->in, s->plan->name));
 	if (!isfinite(x[i]))
 		return rv_fail(RV_ERR_NUMERIC, "%s: tensor '%s' row %lld element %lld is not finite",
 		               path, s->plan->name, (long long)row, (long long)i);
@@ -244,22 +245,35 @@ static rv_status quantize_to(const rv_gguf *in, const char *out, const rv_quant_
 	return st;
 }
 
+static rv_status check_output(const rv_gguf *in, const char *out) {
+	for (size_t i = 1; i < rv_gguf_n_pieces(in); i++)
+		if (rv_file_same(rv_gguf_piece_path(in, i), out))
+			return rv_fail(RV_ERR_INVALID, "%s: the output is a piece of the input", out);
+	return RV_OK;
+}
+
+static rv_status quantize_set(const rv_gguf *in, const char *out, const rv_quant_options *options,
+                              rv_quant_plan *plan_out) {
+	rv_quant_plan plan;
+	RV_TRY(rv_quant_plan_file(&plan, in, options));
+	warn(options, in, &plan);
+	rv_status st = quantize_to(in, out, options, &plan);
+	if (st == RV_OK && plan_out)
+		*plan_out = plan;
+	else
+		rv_quant_plan_free(&plan);
+	return st;
+}
+
 rv_status rv_quantize_file(const char *in, const char *out, const rv_quant_options *options,
                            rv_quant_plan *plan_out) {
 	if (rv_file_same(in, out))
 		return rv_fail(RV_ERR_INVALID, "%s: input and output are the same file", out);
 	rv_gguf *gguf;
-	RV_TRY(rv_gguf_open(&gguf, in, RV_GGUF_DEFAULT));
-	rv_quant_plan plan;
-	rv_status st = rv_quant_plan_file(&plan, gguf, options);
-	if (st == RV_OK) {
-		warn(options, gguf, &plan);
-		st = quantize_to(gguf, out, options, &plan);
-		if (st == RV_OK && plan_out)
-			*plan_out = plan;
-		else
-			rv_quant_plan_free(&plan);
-	}
+	RV_TRY(rv_gguf_open_set(&gguf, in));
+	rv_status st = check_output(gguf, out);
+	if (st == RV_OK)
+		st = quantize_set(gguf, out, options, plan_out);
 	rv_gguf_close(gguf);
 	return st;
 }

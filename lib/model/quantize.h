@@ -58,10 +58,10 @@ rv_status rv_quant_plan_shape(rv_quant_plan *plan, const rv_arch *arch, const rv
 			      const rv_quant_options *options);
 void rv_quant_plan_free(rv_quant_plan *plan);
 
-/* Reads IN, writes OUT tensor by tensor in slices (memory stays far below the model's size). Refuses
- * the same file as input and output before anything is written; requantizing a quantized source is
- * allowed and warned about. NaN or infinity in a source tensor is RV_ERR_NUMERIC naming it. *plan (may
- * be NULL) receives what was done. */
+/* Reads IN (of a split model the first piece), writes OUT as one file, tensor by tensor in slices
+ * (memory stays far below the model's size). Refuses the same file as input and output before anything
+ * is written; requantizing a quantized source is allowed and warned about. NaN or infinity in a source
+ * tensor is RV_ERR_NUMERIC naming it. *plan (may be NULL) receives what was done. */
 rv_status rv_quantize_file(const char *in, const char *out, const rv_quant_options *options,
 			   rv_quant_plan *plan);
 
