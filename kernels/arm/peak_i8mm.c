@@ -8,4 +8,4 @@
 #define PEAK_FIRST(j) vdupq_n_s32(j)
 #define PEAK_STEP(a) (a) = vmmlaq_s32(a, x, y)
 #define PEAK_SUM(a) (double)vaddvq_s32(a)
-#include "kernels/peak_body.h"
+#include "kernels/common/peak_body.h"

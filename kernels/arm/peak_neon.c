@@ -8,7 +8,7 @@
 #define PEAK_FIRST(j) vdupq_n_f32((float)j)
 #define PEAK_STEP(a) (a) = vfmaq_f32(a, x, y)
 #define PEAK_SUM(a) (double)vaddvq_f32(a)
-#include "kernels/peak_body.h"
+#include "kernels/common/peak_body.h"
 
 /* Two instructions. The product is made anew each time: x might have changed. */
 #define PEAK_NAME rv_peak_int8_neon
@@ -21,4 +21,4 @@
 	__asm__("" : "+w"(x));                                                                         \
 	(a) = vpadalq_s16(a, vmull_s8(x, y))
 #define PEAK_SUM(a) (double)vaddvq_s32(a)
-#include "kernels/peak_body.h"
+#include "kernels/common/peak_body.h"

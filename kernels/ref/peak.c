@@ -17,7 +17,7 @@
 #define PEAK_FIRST(j) (float)j
 #define PEAK_STEP(a) (a) = (a)*x + y
 #define PEAK_SUM(a) (double)(a)
-#include "kernels/peak_body.h"
+#include "kernels/common/peak_body.h"
 
 /* The product is made anew each time: x and y might have changed. */
 #define PEAK_NAME rv_peak_int8_ref
@@ -30,4 +30,4 @@
 	__asm__("" : "+r"(x), "+r"(y));                                                                \
 	(a) += x * y
 #define PEAK_SUM(a) (double)(a)
-#include "kernels/peak_body.h"
+#include "kernels/common/peak_body.h"

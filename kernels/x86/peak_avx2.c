@@ -17,7 +17,7 @@ INLINE double sum_i32(__m256i v) {
 #define PEAK_FIRST(j) _mm256_set1_ps((float)j)
 #define PEAK_STEP(a) (a) = _mm256_fmadd_ps(x, y, a)
 #define PEAK_SUM(a) (double)vec_sum(a)
-#include "kernels/peak_body.h"
+#include "kernels/common/peak_body.h"
 
 /* Three instructions. The product is made anew each time: x might have changed. */
 #define PEAK_NAME rv_peak_int8_avx2
@@ -31,4 +31,4 @@ INLINE double sum_i32(__m256i v) {
 	__asm__("" : "+x"(x));                                                                         \
 	ADD_NOW(a, _mm256_madd_epi16(_mm256_maddubs_epi16(x, y), ones))
 #define PEAK_SUM(a) sum_i32(a)
-#include "kernels/peak_body.h"
+#include "kernels/common/peak_body.h"

@@ -17,7 +17,7 @@ INLINE double sum_i32(__m512i v) {
 #define PEAK_FIRST(j) _mm512_set1_ps((float)j)
 #define PEAK_STEP(a) (a) = _mm512_fmadd_ps(x, y, a)
 #define PEAK_SUM(a) (double)vec_sum(a)
-#include "kernels/peak_body.h"
+#include "kernels/common/peak_body.h"
 
 /* Three instructions. The product is made anew each time: x might have changed. */
 #define PEAK_NAME rv_peak_int8_avx512
@@ -31,4 +31,4 @@ INLINE double sum_i32(__m512i v) {
 	KEEP(x);                                                                                       \
 	(a) = _mm512_add_epi32(a, _mm512_madd_epi16(_mm512_maddubs_epi16(x, y), ones))
 #define PEAK_SUM(a) sum_i32(a)
-#include "kernels/peak_body.h"
+#include "kernels/common/peak_body.h"

@@ -18,4 +18,4 @@ INLINE double sum_i32(__m512i v) {
 #define PEAK_FIRST(j) _mm512_set1_epi32(j)
 #define PEAK_STEP(a) (a) = _mm512_dpbusd_epi32(a, x, x)
 #define PEAK_SUM(a) sum_i32(a)
-#include "kernels/peak_body.h"
+#include "kernels/common/peak_body.h"
