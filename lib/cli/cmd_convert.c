@@ -74,8 +74,10 @@ int rv_cmd_convert(rv_cli *cli) {
 	                        .progress = isatty(STDERR_FILENO) ? on_progress : NULL,
 	                        .user = &show};
 	rv_convert_report r;
-	if (rv_cli_check_output(out) != RV_OK)
+	if (rv_cli_check_output(out) != RV_OK || rv_cli_open_threads(cli, &o.threads) != RV_OK)
 		return rv_cli_fail(cli);
 	rv_cli_hold_signals();
-	return rv_convert_dir(dir, out, &o, &r) == RV_OK ? report(cli, &r) : rv_cli_fail(cli);
+	rv_status st = rv_convert_dir(dir, out, &o, &r);
+	rv_threads_destroy(o.threads);
+	return st == RV_OK ? report(cli, &r) : rv_cli_fail(cli);
 }

@@ -14,6 +14,8 @@
 	  "The file is raw little-endian f32, n_tokens x vocabulary.\n")                               \
 	X(run, "", 0, 0, "Continue a prompt",                                                          \
 	  "Text alone goes to stdout as it is made; timings go to stderr.\n")                          \
+	X(chat, "", 0, 0, "Talk with a model: a line of stdin is a turn, its answer goes to stdout",   \
+	  "The file's chat template is recognised, never run. Ends at the end of input.\n")            \
 	X(quantize, "IN [OUT] TYPE", 3, 0, "Write a model file in another type or mix of types",       \
 	  "With --dry-run IN may be a preset or llama-2-7b, OUT is not needed and nothing is written.\n") \
 	X(synth, "PRESET OUT", 2, 0, "Write a model file of a preset's shape with random weights",     \
@@ -21,7 +23,7 @@
 	X(perplexity, "", 0, 0, "Score a text, alone or beside a base model (KL divergence)",            \
 	  "Chunks of -c tokens, the second half of each scored. The estimates go to stdout, the running\n" \
 	  "ones to stderr; +/- and ± are standard errors over tokens.\n")                              \
-	X(convert, "DIR OUT", 2, 0, "Write a model file from safetensors, config.json, tokenizer.json",  \
+	X(convert, "DIR OUT", 2, 0, "Write a model file from a published one (safetensors)",           \
 	  "DIR holds model.safetensors, or shards and model.safetensors.index.json.\n")                \
 	X(bench, "", 0, 1, "Measure prompt and decode speed",                                          \
 	  "Lists and ranges (1,2,8-32*2,64-128+32) are crossed; repetitions are interleaved over the\n" \

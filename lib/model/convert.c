@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #define SLICE_BYTES ((size_t)8 << 20) /* of the output written at once */
+#define GRAIN_ELEMS 16384             /* work handed to a thread: at least a row */
 #define CONFIG_BYTES_MAX ((size_t)16 << 20)
 #define NAME_BYTES 128
 
@@ -75,7 +76,8 @@ typedef struct convert_run {
 	uint8_t *used; /* one a tensor of `in` */
 	rv_gguf_writer *out;
 	uint8_t *slice;
-	float *row;
+	float *scratch; /* one row a thread */
+	size_t scratch_stride;
 	size_t done_bytes;
 	rv_convert_report report;
 } convert_run;
@@ -225,36 +227,51 @@ static uint32_t magnitude_bits(float x) {
 	return u & 0x7fffffffu;
 }
 
-static rv_status check_row(const convert_run *run, const convert_tensor *t, int64_t row) {
+static rv_status check_row(const convert_run *run, const convert_tensor *t, const float *x,
+                           int64_t row) {
 	uint32_t limit = t->to == RV_F16 ? F16_LIMIT_BITS : INF_BITS, most = 0;
 	for (int64_t i = 0; i < t->cols; i++) {
-		uint32_t u = magnitude_bits(run->row[i]);
+		uint32_t u = magnitude_bits(x[i]);
 		most = u > most ? u : most;
 	}
 	if (most < limit)
 		return RV_OK;
 	int64_t i = 0;
-	while (magnitude_bits(run->row[i]) < limit)
+	while (magnitude_bits(x[i]) < limit)
 		i++;
 	const char *file = rv_safetensors_file(run->in, t->in->file);
-	if (!isfinite(run->row[i]))
+	if (!isfinite(x[i]))
 		return rv_fail(RV_ERR_NUMERIC, "%s: tensor '%s' row %lld element %lld is not finite",
 		               file, t->in->name, (long long)row, (long long)i);
 	return rv_fail(RV_ERR_NUMERIC, "%s: tensor '%s' row %lld element %lld: %g is too large for F16",
-	               file, t->in->name, (long long)row, (long long)i, (double)run->row[i]);
+	               file, t->in->name, (long long)row, (long long)i, (double)x[i]);
 }
 
-static rv_status convert_row(convert_run *run, const convert_tensor *t, int64_t row, uint8_t *dst) {
+/* Rows of one tensor, from `first` on, as their workers see them. */
+typedef struct convert_slice {
+	const convert_run *run;
+	const convert_tensor *t;
+	int64_t first;
+} convert_slice;
+
+static rv_status convert_rows(void *arg, int64_t begin, int64_t end, int thread) {
+	const convert_slice *s = arg;
+	const convert_tensor *t = s->t;
 	const rv_kernels *k = rv_kernels_for(rv_level_best());
-	size_t from = row_bytes(t->in->type, t->cols);
-	int64_t source = t->rotary ? rv_convert_rotary_row(row, t->rotary) : row;
-	const uint8_t *src = t->in->data + (size_t)source * from;
-	k->type[t->in->type].dequantize(run->row, src, t->cols);
-	RV_TRY(check_row(run, t, source));
-	if (t->to == t->in->type)
-		memcpy(dst, src, from);
-	else
-		k->type[t->to].quantize(dst, run->row, NULL, t->cols);
+	float *x = s->run->scratch + (size_t)thread * s->run->scratch_stride;
+	size_t from = row_bytes(t->in->type, t->cols), to = row_bytes(t->to, t->cols);
+	for (int64_t i = begin; i < end; i++) {
+		int64_t row = s->first + i;
+		int64_t source = t->rotary ? rv_convert_rotary_row(row, t->rotary) : row;
+		const uint8_t *src = t->in->data + (size_t)source * from;
+		uint8_t *dst = s->run->slice + (size_t)i * to;
+		k->type[t->in->type].dequantize(x, src, t->cols);
+		RV_TRY(check_row(s->run, t, x, source));
+		if (t->to == t->in->type)
+			memcpy(dst, src, from);
+		else
+			k->type[t->to].quantize(dst, x, NULL, t->cols);
+	}
 	return RV_OK;
 }
 
@@ -270,19 +287,25 @@ static rv_status report_progress(convert_run *run, const convert_tensor *t, size
 }
 
 static rv_status write_tensor(convert_run *run, const convert_tensor *t) {
+	rv_threads *threads = run->options->threads;
 	size_t bytes = row_bytes(t->to, t->cols);
 	int64_t per_slice = bytes < SLICE_BYTES ? (int64_t)(SLICE_BYTES / bytes) : 1;
+	int64_t grain = t->cols < GRAIN_ELEMS ? GRAIN_ELEMS / t->cols : 1;
 	if (!t->in) {
-		rv_convert_rope_freqs(&run->config, run->row);
-		return rv_gguf_write_data(run->out, run->row, bytes);
+		rv_convert_rope_freqs(&run->config, run->scratch);
+		return rv_gguf_write_data(run->out, run->scratch, bytes);
 	}
-	for (int64_t first = 0; first < t->rows; first += per_slice) {
-		int64_t n = t->rows - first < per_slice ? t->rows - first : per_slice;
-		for (int64_t i = 0; i < n; i++)
-			RV_TRY(convert_row(run, t, first + i, run->slice + (size_t)i * bytes));
+	convert_slice s = {run, t, 0};
+	for (; s.first < t->rows; s.first += per_slice) {
+		int64_t n = t->rows - s.first < per_slice ? t->rows - s.first : per_slice;
+		if (threads)
+			RV_TRY(rv_threads_for(threads, n, grain, convert_rows, &s));
+		else
+			RV_TRY(convert_rows(&s, 0, n, 0));
 		RV_TRY(rv_gguf_write_data(run->out, run->slice, (size_t)n * bytes));
 		RV_TRY(report_progress(run, t, (size_t)n * bytes));
 	}
+	rv_safetensors_drop(run->in, t->in);
 	return RV_OK;
 }
 
@@ -323,7 +346,10 @@ static rv_status allocate(convert_run *run) {
 	for (size_t i = 0; i < run->report.n_tensors; i++)
 		cols = run->tensors[i].cols > cols ? run->tensors[i].cols : cols;
 	size_t widest = (size_t)cols * sizeof(float);
-	RV_TRY(rv_alloc_uninit((void **)&run->row, (size_t)cols, sizeof(float), "row to convert"));
+	size_t threads = run->options->threads ? (size_t)rv_threads_count(run->options->threads) : 1;
+	run->scratch_stride = ((size_t)cols + 15) & ~(size_t)15;
+	RV_TRY(rv_alloc_uninit((void **)&run->scratch, threads, run->scratch_stride * sizeof(float),
+	                       "rows to convert"));
 	return rv_alloc_uninit((void **)&run->slice, widest > SLICE_BYTES ? widest : SLICE_BYTES, 1,
 	                       "rows to write");
 }
@@ -426,6 +452,6 @@ rv_status rv_convert_dir(const char *dir, const char *out, const rv_convert_opti
 	rv_free(run.tensors);
 	rv_free(run.used);
 	rv_free(run.slice);
-	rv_free(run.row);
+	rv_free(run.scratch);
 	return status;
 }

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "base/threads.h"
 #include "model/arch.h"
 
 #include <stddef.h>
@@ -43,7 +44,8 @@ int64_t rv_convert_rotary_row(int64_t row, int64_t head_dim);
 
 typedef struct rv_convert_options {
 	const rv_type_info
-	        *type; /* of the matrices: F32, F16 or BF16; NULL: as stored. Vectors are F32 */
+	        *type;       /* of the matrices: F32, F16 or BF16; NULL: as stored. Vectors are F32 */
+	rv_threads *threads; /* NULL: this thread alone; the file does not depend on it */
 	const rv_log *log;
 	int (*cancelled)(void *user); /* NULL: never */
 	void (*progress)(void *user, double fraction, const char *tensor);

@@ -90,12 +90,12 @@ static rv_status read_family(const json_t *config, const char *name, const struc
 
 /* ---- keys that are not implemented ---- */
 
-/* Absent, null, false, 0 and an empty list never change anything; beside them only `neutral` does not.
- */
+/* `neutral`: the number (or false, true) under which the key changes nothing; null and an empty list
+ * never do. `text`: the same for keys whose values are strings. */
 static const struct refused_key {
 	const char *key;
 	double neutral;
-	const char *text;      /* a neutral string, or NULL */
+	const char *text;
 	const char *skip_arch; /* where the class does not look at the key */
 } refused_keys[] = {
         {"attention_bias", 0, NULL, "qwen2"},
@@ -148,15 +148,12 @@ static const struct refused_key {
         {"hidden_activation", 0, "silu", NULL},
 };
 
-/* `false` is neutral unless the key is true by nature (is_causal). */
 static int is_neutral(const struct refused_key *r, const json_t *v) {
-	if (json_is_string(v)) {
-		const char *s = json_string_value(v);
-		/* swish is silu's other name */
-		return r->text && (strcmp(s, r->text) == 0 || strcmp(s, "swish") == 0);
-	}
+	const char *s = json_string_value(v);
+	if (r->text || s) /* swish is silu's other name */
+		return r->text && s && (strcmp(s, r->text) == 0 || strcmp(s, "swish") == 0);
 	if (json_is_boolean(v))
-		return json_is_true(v) ? r->neutral > 0 : r->neutral <= 0;
+		return json_is_true(v) == (r->neutral > 0);
 	if (json_is_number(v))
 		return fabs(json_number_value(v) - r->neutral) < 1e-9;
 	return json_is_array(v) && json_array_size(v) == 0;
@@ -215,7 +212,7 @@ static rv_status read_llama3(const json_t *scaling, const char *name, rv_rope_ll
 		if (!(v[i] >= 1e-3 && v[i] <= 1e9))
 			return rv_fail(RV_ERR_FORMAT, "%s: rope_scaling: %g is not within 1e-3..1e9",
 			               name, v[i]);
-	if (!(rope->low_freq < rope->high_freq))
+	if (!(rope->high_freq - rope->low_freq >= 1e-3))
 		return rv_fail(RV_ERR_FORMAT,
 		               "%s: rope_scaling: low_freq_factor %g is not below high_freq_factor %g",
 		               name, rope->low_freq, rope->high_freq);
@@ -269,6 +266,7 @@ void rv_convert_rope_freqs(const rv_convert_config *config, float *out) {
 		float frequency = 1.0f / powf(base, (float)(2 * i) / dim);
 		float wave = 1.0f / frequency * (float)(2 * M_PI);
 		float smooth = (1.0f / wave * (float)r->n_ctx_original - low) / span;
+		smooth = fminf(fmaxf(smooth, 0.0f), 1.0f); /* at the ends rounding may pass them */
 		if (wave < shortest)
 			out[i] = 1.0f;
 		else if (wave > longest)
@@ -432,7 +430,7 @@ void rv_convert_read_ids(const json_t *config, rv_convert_config *out) {
 
 rv_status rv_convert_config_read(const json_t *config, const char *name, const rv_log *log,
                                  rv_convert_config *out) {
-	const struct family *family;
+	const struct family *family = NULL;
 	rv_convert_config c = {.bos = -1, .eos = -1, .pad = -1};
 	if (!json_is_object(config))
 		return rv_fail(RV_ERR_FORMAT, "%s: is no JSON object", name);

@@ -5,8 +5,11 @@
 #include "base/mem.h"
 #include "model/safetensors_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers are read as the file stores them");
 
@@ -121,7 +124,7 @@ static rv_status parse_tensor(const rv_st_file *f, const char *name, const json_
 	const char *dtype = json_string_value(json_object_get(info, "dtype"));
 	if (!dtype)
 		return rv_fail(RV_ERR_FORMAT, "%s: 'dtype' is no string", place);
-	size_t wanted;
+	size_t wanted = 0;
 	RV_TRY(parse_dtype(place, dtype, &t->type));
 	RV_TRY(parse_shape(place, json_object_get(info, "shape"), t));
 	RV_TRY(shape_bytes(place, t, &wanted));
@@ -136,9 +139,10 @@ static rv_status parse_tensor(const rv_st_file *f, const char *name, const json_
 
 /* ---- the header ---- */
 
-/* Bounds what the parser will allocate: every value of a header has a bracket or a comma before it. */
-static rv_status check_budget(const char *text, size_t size, const char *path) {
-	size_t n = 0;
+/* A bracket or a comma goes before every value; tables of tensors have few of each. */
+rv_status rv_st_check_budget(const char *text, size_t size, const char *name) {
+	const size_t most = RV_SAFETENSORS_TENSORS_MAX;
+	size_t braces = 0, brackets = 0, commas = 0;
 	int in_string = 0;
 	for (size_t i = 0; i < size; i++) {
 		char c = text[i];
@@ -146,12 +150,15 @@ static rv_status check_budget(const char *text, size_t size, const char *path) {
 			in_string = !in_string;
 		else if (in_string)
 			i += c == '\\';
-		else
-			n += c == '{' || c == '[' || c == ',';
+		else if (c == '{')
+			braces++;
+		else if (c == '[')
+			brackets++;
+		else if (c == ',')
+			commas++;
 	}
-	if (n > RV_SAFETENSORS_TENSORS_MAX * 16)
-		return rv_fail(RV_ERR_LIMIT, "%s: the header has more than %zu tensors", path,
-		               RV_SAFETENSORS_TENSORS_MAX);
+	if (braces > most + 2 || brackets > 2 * most || commas > 12 * most)
+		return rv_fail(RV_ERR_LIMIT, "%s: more JSON values than %zu tensors have", name, most);
 	return RV_OK;
 }
 
@@ -242,7 +249,7 @@ static rv_status parse_file(rv_st_file *f, const uint8_t *data, size_t size, siz
 	const char *text = (const char *)data + LENGTH_BYTES;
 	f->data = data + LENGTH_BYTES + length;
 	f->data_bytes = size - LENGTH_BYTES - (size_t)length;
-	RV_TRY(check_budget(text, (size_t)length, f->path));
+	RV_TRY(rv_st_check_budget(text, (size_t)length, f->path));
 	RV_TRY(rv_json_parse(text, (size_t)length, f->path, &f->header));
 	if (!json_is_object(f->header))
 		return rv_fail(RV_ERR_FORMAT, "%s: the header is no JSON object", f->path);
@@ -367,4 +374,14 @@ rv_status rv_safetensors_check(const rv_safetensors *st) {
 		if (st->files[i].map.path)
 			RV_TRY(rv_map_check(&st->files[i].map));
 	return RV_OK;
+}
+
+void rv_safetensors_drop(const rv_safetensors *st, const rv_safetensor *t) {
+	long page = sysconf(_SC_PAGESIZE);
+	if (page <= 0 || !st->files[t->file].map.path)
+		return;
+	uintptr_t mask = (uintptr_t)page - 1, first = ((uintptr_t)t->data + mask) & ~mask;
+	uintptr_t last = ((uintptr_t)t->data + t->n_bytes) & ~mask;
+	if (first < last) /* whole pages only: the others are the neighbours' too */
+		madvise((void *)first, last - first, MADV_DONTNEED);
 }

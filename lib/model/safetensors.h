@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #define RV_SAFETENSORS_HEADER_MAX ((size_t)100000000)
-#define RV_SAFETENSORS_TENSORS_MAX ((size_t)1 << 18) /* of one file */
+#define RV_SAFETENSORS_TENSORS_MAX ((size_t)1 << 16) /* of one file */
 #define RV_SAFETENSORS_DIMS_MAX 8
 #define RV_SAFETENSORS_FILES_MAX ((size_t)4096)
 #define RV_SAFETENSORS_FILE "model.safetensors"
@@ -58,6 +58,9 @@ const char *rv_safetensors_file(const rv_safetensors *st, size_t i);
 size_t rv_safetensors_bytes(const rv_safetensors *st); /* of all tensors */
 /* RV_ERR_IO when a mapped file was replaced or truncated since it was opened (rv_map_check). */
 rv_status rv_safetensors_check(const rv_safetensors *st);
+
+/* Gives the memory that reading the tensor took back to the system; it is read again when asked for. */
+void rv_safetensors_drop(const rv_safetensors *st, const rv_safetensor *t);
 
 /* Checks the text of an index and gives its "weight_map" (tensor -> shard; json_decref'd by the
  * caller). `name` stands in messages. */

@@ -8,6 +8,16 @@
 
 #define INDEX_BYTES_MAX ((size_t)64 << 20)
 
+static rv_status parse_object(const char *text, size_t size, const char *name, json_t **out) {
+	RV_TRY(rv_st_check_budget(text, size, name));
+	RV_TRY(rv_json_parse(text, size, name, out));
+	if (json_is_object(*out))
+		return RV_OK;
+	json_decref(*out);
+	*out = NULL;
+	return rv_fail(RV_ERR_FORMAT, "%s: is no JSON object", name);
+}
+
 rv_status rv_safetensors_json(const char *path, size_t max_bytes, json_t **out) {
 	rv_map map;
 	*out = NULL;
@@ -15,13 +25,8 @@ rv_status rv_safetensors_json(const char *path, size_t max_bytes, json_t **out) 
 	rv_status status = map.size > max_bytes
 	                           ? rv_fail(RV_ERR_LIMIT, "%s: %zu bytes, more than %zu", path,
 	                                     map.size, max_bytes)
-	                           : rv_json_parse((const char *)map.data, map.size, path, out);
+	                           : parse_object((const char *)map.data, map.size, path, out);
 	rv_map_close(&map);
-	if (status == RV_OK && !json_is_object(*out)) {
-		json_decref(*out);
-		*out = NULL;
-		status = rv_fail(RV_ERR_FORMAT, "%s: is no JSON object", path);
-	}
 	return status;
 }
 
@@ -58,8 +63,6 @@ static rv_status check_weight_map(const json_t *map, const char *name) {
 
 static rv_status take_weight_map(const json_t *index, const char *name, json_t **out) {
 	json_t *map = json_object_get(index, "weight_map");
-	if (!json_is_object(index))
-		return rv_fail(RV_ERR_FORMAT, "%s: is no JSON object", name);
 	RV_TRY(check_weight_map(map, name));
 	*out = json_incref(map);
 	return RV_OK;
@@ -68,7 +71,7 @@ static rv_status take_weight_map(const json_t *index, const char *name, json_t *
 rv_status rv_safetensors_index(const char *text, size_t size, const char *name, json_t **weight_map) {
 	json_t *index;
 	*weight_map = NULL;
-	RV_TRY(rv_json_parse(text, size, name, &index));
+	RV_TRY(parse_object(text, size, name, &index));
 	rv_status status = take_weight_map(index, name, weight_map);
 	json_decref(index);
 	return status;

@@ -25,6 +25,8 @@ struct rv_safetensors {
 	rv_st_table table;
 };
 
+/* Bounds what parsing JSON will allocate: RV_ERR_LIMIT for more values than a table of tensors has. */
+rv_status rv_st_check_budget(const char *text, size_t size, const char *name);
 rv_status rv_st_new(rv_safetensors **out, size_t n_files);
 /* Maps and checks file `index`, appends its tensors. */
 rv_status rv_st_load(rv_st_file *f, const char *path, size_t index, rv_st_table *table);

@@ -87,13 +87,6 @@ static const arch_case arch_cases[] = {
         {"llama", "MistralForCausalLM", "mistral", 0, 2},
 };
 
-static void synthesize(const char *path, const char *arch, int tied) {
-	rv_hparams hp = small_shape();
-	hp.tied = tied;
-	rv_synth_options s = synth_options(arch, hp, "F16");
-	assert_ok(rv_synth_file(path, &s));
-}
-
 static published_options options_of(const arch_case *c) {
 	return (published_options){.class_name = c->class_name,
 	                           .model_type = c->model_type,

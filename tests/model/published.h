@@ -24,6 +24,10 @@ typedef struct published_options {
 	int zero_biases;        /* adds q, k and v biases of 0 */
 	int64_t n_tokens;       /* of the vocabulary; 0: all */
 	const char *skip;       /* a published name that is left out, or NULL */
+	const char *extra;      /* a published name that is added ([4], F32), or NULL */
+	int copy_head;          /* a tied model's head is stored too */
+	const char *poke;       /* a published name whose element 5 becomes poke_value, or NULL */
+	float poke_value;
 } published_options;
 
 /* ---- one safetensors file ---- */
@@ -145,6 +149,8 @@ static inline st_entry make_entry(const rv_gguf_tensor *t, const published_optio
 	float *x = decode(t);
 	if (o->llama_rows && (strstr(t->name, "attn_q.w") || strstr(t->name, "attn_k.w")))
 		rows_to_half_split(x, t->dims[1], t->dims[0], head_dim);
+	if (o->poke && strcmp(o->poke, e.name) == 0)
+		x[5] = o->poke_value;
 	fill_entry(&e, x, t->n_dims == 1 && o->wide_vectors ? RV_F32 : o->type);
 	rv_free(x);
 	return e;
@@ -168,7 +174,7 @@ static inline size_t add_zero_biases(st_entry *entries, size_t n, size_t cap, co
 }
 
 static inline void write_shards(const char *dir, const st_entry *entries, size_t n, int n_shards) {
-	char path[1024];
+	char path[2048];
 	json_t *map = json_object();
 	for (int s = 0; s < n_shards; s++) {
 		char name[64];
@@ -247,7 +253,7 @@ static inline void name_token(json_t *config, const char *key, const rv_tokenize
 }
 
 static inline void write_json(const char *dir, const char *name, json_t *value) {
-	char path[1024];
+	char path[2048];
 	snprintf(path, sizeof path, "%s/%s", dir, name);
 	assert_non_null(value);
 	assert_ok(rv_json_write(path, value));
@@ -285,13 +291,24 @@ static inline void publish(const char *dir, const char *path, const published_op
 	size_t n = 0;
 	assert_ok(rv_gguf_open(&g, path, RV_GGUF_DEFAULT));
 	assert_ok(rv_arch_read(g, &arch, &hp));
-	assert_true(rv_gguf_n_tensors(g) <= MAX_TENSORS);
+	assert_true(rv_gguf_n_tensors(g) + 2 <= MAX_TENSORS);
 	for (size_t i = 0; i < rv_gguf_n_tensors(g); i++) {
 		const rv_gguf_tensor *t = rv_gguf_tensor_at(g, i);
 		char name[128];
 		publish_name(name, t->name);
 		if (!o->skip || strcmp(o->skip, name) != 0)
 			entries[n++] = make_entry(t, o, hp.head_dim);
+	}
+	if (o->extra) {
+		const float zeros[4] = {0};
+		entries[n] = (st_entry){.n_dims = 1, .shape = {4, 1}};
+		snprintf(entries[n].name, sizeof entries[n].name, "%s", o->extra);
+		fill_entry(&entries[n++], zeros, RV_F32);
+	}
+	if (o->copy_head) {
+		const rv_gguf_tensor *embd = rv_gguf_find_tensor(g, "token_embd.weight");
+		entries[n] = make_entry(embd, o, hp.head_dim);
+		snprintf(entries[n++].name, sizeof entries[0].name, "lm_head.weight");
 	}
 	if (o->zero_biases)
 		n = add_zero_biases(entries, n, MAX_TENSORS, &hp);
@@ -301,6 +318,21 @@ static inline void publish(const char *dir, const char *path, const published_op
 	write_json(dir, "config.json", published_config(&hp, o));
 	write_vocabulary(dir, g, o->n_tokens);
 	rv_gguf_close(g);
+}
+
+/* Sets a key of a JSON file to the value that `text` is; NULL removes it. */
+static inline void edit_json(const char *dir, const char *name, const char *key, const char *text) {
+	char path[2048];
+	json_t *root, *value = NULL;
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	assert_ok(rv_json_read(path, 1 << 24, &root));
+	if (text)
+		assert_ok(rv_json_parse(text, strlen(text), "value", &value));
+	if (value)
+		json_object_set_new(root, key, value);
+	else
+		json_object_del(root, key);
+	write_json(dir, name, root);
 }
 
 /* A folder of its own below test_dir. */
@@ -319,6 +351,36 @@ static inline void remove_published(const char *dir) {
 	if (d)
 		closedir(d);
 	rmdir(dir);
+}
+
+/* ---- small models ---- */
+
+/* A synthetic model of two layers and 320 tokens, F16. */
+static inline void synthesize(const char *path, const char *arch, int tied) {
+	rv_hparams hp = small_shape();
+	hp.tied = tied;
+	rv_synth_options s = synth_options(arch, hp, "F16");
+	assert_ok(rv_synth_file(path, &s));
+}
+
+/* As such models are published: vectors F32, one file. */
+static inline published_options plain_options(const char *arch, rv_type type) {
+	int llama = strcmp(arch, "llama") == 0, qwen3 = strcmp(arch, "qwen3") == 0;
+	return (published_options){.class_name = llama   ? "LlamaForCausalLM"
+	                                         : qwen3 ? "Qwen3ForCausalLM"
+	                                                 : "Qwen2ForCausalLM",
+	                           .model_type = arch,
+	                           .type = type,
+	                           .wide_vectors = 1,
+	                           .n_shards = 1,
+	                           .llama_rows = llama};
+}
+
+/* A published model in `dir`, made from the synthetic one in `path`. */
+static inline void make_published(char path[1024], char dir[1024], const char *arch, int tied,
+                                  const published_options *o) {
+	synthesize(temp_path(path, "synth.gguf"), arch, tied);
+	publish(published_dir(dir, "published"), path, o);
 }
 
 #endif
