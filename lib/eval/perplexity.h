@@ -1,9 +1,10 @@
 /* Perplexity of a text, alone or beside a base model's, as llama-perplexity defines them.
  *
  * The text is cut into chunks of n_ctx tokens that do not overlap; what is left over is not used. The
- * first token of a chunk is replaced by BOS when the vocabulary adds BOS. With first = n_ctx / 2, the
- * tokens at first + 1 .. n_ctx - 1 of a chunk are scored, each given all before it in the chunk.
- * Everything is computed in double from the models' logits as they are: nothing is clipped. */
+ * first token of a chunk is replaced by BOS, for the base too, when the model's vocabulary adds it.
+ * With first = n_ctx / 2, the tokens at first + 1 .. n_ctx - 1 of a chunk are scored, each given all
+ * before it in the chunk. Everything is computed in double from the models' logits as they are: nothing
+ * is clipped. */
 #ifndef RV_EVAL_PERPLEXITY_H
 #define RV_EVAL_PERPLEXITY_H
 
