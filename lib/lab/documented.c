@@ -21,6 +21,16 @@ static const char *const columns[N_COLUMNS] = {
 #undef COLUMN
 };
 
+static const char *const known_kinds[] = RV_DOCUMENTED_KINDS;
+static const char *const known_hardware[] = RV_DOCUMENTED_HARDWARE;
+static const char *const known_seeds[] = RV_DOCUMENTED_SEEDS;
+
+/* Columns that hold one of a few names: a misspelt one would be a row of its own kind. */
+static const struct {
+	int column;
+	const char *const *names;
+} closed[] = {{COL_kind, known_kinds}, {COL_hardware, known_hardware}, {COL_seed, known_seeds}};
+
 typedef struct reader {
 	const char *path;
 	rv_documented *doc;
@@ -36,9 +46,22 @@ static rv_status parse_end(const char *path, size_t line, const char *text, doub
 	return RV_OK;
 }
 
+static rv_status check_names(const char *path, size_t line, char *const *f) {
+	for (size_t i = 0; i < sizeof closed / sizeof closed[0]; i++) {
+		const char *const *name = closed[i].names;
+		while (*name != NULL && strcmp(*name, f[closed[i].column]) != 0)
+			name++;
+		if (*name == NULL)
+			return rv_fail(RV_ERR_FORMAT, "%s:%zu: %s '%s' is none of those known", path,
+			               line, columns[closed[i].column], f[closed[i].column]);
+	}
+	return RV_OK;
+}
+
 static rv_status add_row(void *user, char *const *f, size_t line) {
 	reader *r = user;
 	rv_documented *doc = r->doc;
+	RV_TRY(check_names(r->path, line, f));
 	if (doc->n == r->cap) {
 		size_t cap = r->cap == 0 ? 32 : 2 * r->cap;
 		RV_TRY(RV_GROW(&doc->rows, r->cap, cap, "documented rows"));
@@ -134,12 +157,12 @@ static double documented_end(const rv_documented_row *row, int higher_is_better)
 rv_verdict rv_judge(const rv_documented_row *row, int higher_is_better, const rv_measured *m,
                     const char **reason) {
 	*reason = NULL;
+	if (row->comparable_reason[0] != 0)
+		return *reason = row->comparable_reason, RV_NOT_COMPARABLE;
 	if (m->not_run != NULL)
 		return *reason = m->not_run, RV_NOT_RUN;
 	if (m->na != NULL)
 		return *reason = m->na, RV_NA;
-	if (row->comparable_reason[0] != 0)
-		return *reason = row->comparable_reason, RV_NOT_COMPARABLE;
 	double sign = higher_is_better ? 1 : -1;
 	double value = sign * documented_end(row, higher_is_better);
 	double worse = sign * (higher_is_better ? m->lo : m->hi);
@@ -149,6 +172,35 @@ rv_verdict rv_judge(const rv_documented_row *row, int higher_is_better, const rv
 	if (better < value)
 		return RV_NOT_MET;
 	return RV_INCONCLUSIVE; /* also when an end is NaN */
+}
+
+/* Which verdict of a point is that of the whole table: the one of the lowest rank. */
+static const int ranks[] = {[RV_NOT_MET] = 0, [RV_NOT_RUN] = 1,        [RV_INCONCLUSIVE] = 2,
+                            [RV_MET] = 3,     [RV_NOT_COMPARABLE] = 4, [RV_NA] = 5};
+
+/* Is a worse than b? Anything measured is worse than nothing. */
+static int worse_median(double a, double b, int higher_is_better) {
+	return isnan(b) ? !isnan(a) : higher_is_better ? a < b : a > b;
+}
+
+rv_verdict rv_judge_all(const rv_documented_row *row, int higher_is_better, const rv_measured *measured,
+                        int n, int *decisive, const char **reason) {
+	const rv_measured nothing = {NAN, NAN, NAN, NULL, "no points"};
+	rv_verdict verdict = rv_judge(row, higher_is_better, &nothing, reason);
+	*decisive = -1;
+	for (int i = 0; i < n; i++) {
+		const char *why;
+		rv_verdict v = rv_judge(row, higher_is_better, &measured[i], &why);
+		if (*decisive >= 0 &&
+		    (ranks[v] > ranks[verdict] ||
+		     (v == verdict &&
+		      !worse_median(measured[i].median, measured[*decisive].median, higher_is_better))))
+			continue;
+		*decisive = i;
+		verdict = v;
+		*reason = why;
+	}
+	return verdict;
 }
 
 double rv_documented_ratio(const rv_documented_row *row, int higher_is_better, double measured) {

@@ -170,7 +170,10 @@ static void documented_row(rv_document *doc, const json_t *table, const json_t *
 	const char *reason = text_of(row, "reason");
 	double ratio = number_of(row, "ratio"), expected = number_of(row, "expected_here");
 	char cell[MAX_CELL];
-	rv_document_cell(doc, "%s", text_of(row, "point"));
+	if (text_of(row, "point")[0] == 0 && point != NULL)
+		rv_document_cell(doc, "every point; worst: %s", text_of(point, "label"));
+	else
+		rv_document_cell(doc, "%s", text_of(row, "point"));
 	rv_document_cell(doc, "%s", metric != NULL ? text_of(metric, "title") : text_of(row, "metric"));
 	format_documented(row, cell);
 	rv_document_cell(doc, "%s", cell);

@@ -5,7 +5,7 @@
  *     metrics [{name, unit, title, help, better, exact, hidden, roofline, format}], facts [{name,
  * title}], runs [{fields of provenance.h}], points [{key, label, status, reason, repetitions, params
  * {}, facts {}, metrics {<m>: {n, median, mean, sd, lo95, hi95, na}}}], documented [{columns of
- * documented.h, point_key, verdict, reason, ratio, expected_here}] } */
+ * documented.h, point_key (that the verdict is from), verdict, reason, ratio, expected_here}] } */
 #ifndef RV_LAB_REPORT_H
 #define RV_LAB_REPORT_H
 

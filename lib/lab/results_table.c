@@ -85,31 +85,65 @@ static double scaled_expectation(const rv_results *r, const rv_documented_row *r
 	return (isnan(row->lo) ? row->hi : row->lo) * here / there;
 }
 
+typedef struct judged {
+	rv_verdict verdict;
+	int point; /* the verdict is from, or -1 */
+	const char *reason;
+	double ratio, expected;
+} judged;
+
+/* Of the row's point, or for a row without one of all points. */
+static rv_status judge_measured(const rv_results *r, const rv_documented_row *row, int m, judged *j) {
+	int higher = r->exp->metrics[m].better == RV_HIGHER;
+	int first = row->point[0] != 0 ? rv_results_find_point(r, row->point) : 0;
+	int n = row->point[0] != 0 ? first >= 0 : r->n_points;
+	static const rv_measured elsewhere = {NAN, NAN, NAN, NULL, "point not part of this run"};
+	j->verdict = rv_judge(row, higher, &elsewhere, &j->reason);
+	rv_measured *measured = NULL;
+	if (n == 0)
+		return RV_OK;
+	RV_TRY(RV_ALLOC(&measured, n, "measured points"));
+	for (int i = 0; i < n; i++)
+		measured[i] = rv_results_measured(r, first + i, m);
+	j->verdict = rv_judge_all(row, higher, measured, n, &j->point, &j->reason);
+	j->ratio = rv_documented_ratio(row, higher, measured[j->point].median);
+	j->point += first;
+	rv_free(measured);
+	return RV_OK;
+}
+
+/* What the row's own data states comes before what was measured, or whether. */
+static rv_status judge_row(const rv_results *r, const rv_documented_row *row, const char *bandwidth_csv,
+                           judged *j) {
+	static const rv_measured unknown = {NAN, NAN, NAN, NULL, "no such metric"};
+	int m = rv_results_find_metric(r->exp, row->metric);
+	if (m < 0)
+		j->verdict = rv_judge(row, 1, &unknown, &j->reason);
+	else
+		RV_TRY(judge_measured(r, row, m, j));
+	if (m >= 0 && j->verdict == RV_NOT_COMPARABLE)
+		j->expected = scaled_expectation(r, row, &r->exp->metrics[m], bandwidth_csv);
+	return RV_OK;
+}
+
+/* NULL: out of memory. */
 static json_t *documented_json(const rv_results *r, const rv_documented_row *row,
                                const char *bandwidth_csv) {
 	json_t *o = json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:s, s:s, s:s}", "table", row->table,
 	                      "point", row->point, "metric", row->metric, "value_lo", number(row->lo),
 	                      "value_hi", number(row->hi), "unit", row->unit, "kind", row->kind,
 	                      "hardware", row->hardware, "seed", row->seed);
-	int p = rv_results_find_point(r, row->point), m = rv_results_find_metric(r->exp, row->metric);
-	const char *reason = NULL;
-	rv_verdict verdict = RV_NOT_RUN;
-	double expected = NAN, ratio = NAN;
-	if (p < 0 || m < 0) {
-		reason = m < 0 ? "no such metric" : "point not part of this run";
-	} else {
-		const rv_metric *metric = &r->exp->metrics[m];
-		rv_measured measured = rv_results_measured(r, p, m);
-		verdict = rv_judge(row, metric->better == RV_HIGHER, &measured, &reason);
-		ratio = rv_documented_ratio(row, metric->better == RV_HIGHER, measured.median);
-		if (verdict == RV_NOT_COMPARABLE)
-			expected = scaled_expectation(r, row, metric, bandwidth_csv);
-		json_object_set_new(o, "point_key", json_string(r->points[p].key));
+	judged j = {RV_NOT_RUN, -1, NULL, NAN, NAN};
+	if (judge_row(r, row, bandwidth_csv, &j) != RV_OK) {
+		json_decref(o);
+		return NULL;
 	}
-	json_object_set_new(o, "verdict", json_string(rv_verdict_text(verdict)));
-	json_object_set_new(o, "reason", json_string(reason != NULL ? reason : ""));
-	json_object_set_new(o, "ratio", number(ratio));
-	json_object_set_new(o, "expected_here", number(expected));
+	if (j.point >= 0)
+		json_object_set_new(o, "point_key", json_string(r->points[j.point].key));
+	json_object_set_new(o, "verdict", json_string(rv_verdict_text(j.verdict)));
+	json_object_set_new(o, "reason", json_string(j.reason != NULL ? j.reason : ""));
+	json_object_set_new(o, "ratio", number(j.ratio));
+	json_object_set_new(o, "expected_here", number(j.expected));
 	return o;
 }
 
