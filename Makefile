@@ -199,6 +199,8 @@ TEST_LDFLAGS_test_json := $(call wrap,aligned_alloc)
 TEST_LDFLAGS_test_alloc := $(call wrap,aligned_alloc free mmap munmap)
 TEST_LDFLAGS_test_options := $(call wrap,aligned_alloc)
 TEST_LDFLAGS_test_tokenizer_faults := $(call wrap,aligned_alloc)
+TEST_LDFLAGS_test_kill := $(call wrap,rv_calibrate)
+TEST_LDFLAGS_test_child := $(call wrap,rv_calibrate)
 TEST_LIBS_test_pretokenize := -lpcre2-8
 
 define TEST_RULE

@@ -33,6 +33,7 @@ typedef struct options {
 	int fresh, list, json, help;
 	rv_option_list only;
 	int64_t seed, n_threads;
+	double limit;
 } options;
 
 static const rv_option table[] = {
@@ -78,6 +79,13 @@ static const rv_option table[] = {
          .min = 0,
          .max = RV_MAX_THREADS,
          .help = "threads; 0: all this process may use"},
+        {.name = "limit",
+         .kind = RV_OPT_DOUBLE,
+         .offset = offsetof(options, limit),
+         .min = 0,
+         .max = 1e6,
+         .value_name = "S",
+         .help = "seconds without progress until a fixture is given up; 0: by the budget"},
         {.name = "json",
          .kind = RV_OPT_FLAG,
          .offset = offsetof(options, json),
@@ -110,6 +118,8 @@ static void install_signals(void) {
 	static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
 	for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
 		sigaction(signals[i], &action, NULL);
+	/* a file size limit is a failed write, to be reported like a full disk */
+	signal(SIGXFSZ, SIG_IGN);
 }
 
 /* ---- one run of the program ---- */
@@ -258,6 +268,7 @@ static rv_status measure(program *p) {
 	                        .journal = p->journal,
 	                        .run = run,
 	                        .start_ns = p->start_ns,
+	                        .limit_s = p->opt.limit,
 	                        .progress = rv_progress_show,
 	                        .user = &p->progress};
 	status = rv_sweep_run(&sweep);
@@ -333,6 +344,13 @@ static void list_points(const program *p) {
 		printf("%d\t%s\n", p->points[i].index, p->points[i].label);
 }
 
+/* A failure that leaves whole what is in the journal. */
+static rv_status fail_resumable(rv_status status) {
+	char why[RV_ERROR_MESSAGE_MAX];
+	snprintf(why, sizeof why, "%s", rv_error_message());
+	return rv_fail(status, "%.800s; what was measured is kept, run again to resume", why);
+}
+
 static rv_status run_program(program *p) {
 	const rv_selection only = {p->opt.only.items, p->opt.only.n};
 	if (p->opt.out != NULL)
@@ -348,8 +366,10 @@ static rv_status run_program(program *p) {
 	RV_TRY(open_journal(p));
 	rv_status measured = measure(p);
 	if (measured != RV_OK && measured != RV_ERR_CANCELLED)
-		return measured;
-	RV_TRY(write_files(p));
+		return fail_resumable(measured);
+	rv_status written = write_files(p);
+	if (written != RV_OK)
+		return fail_resumable(written);
 	int n_failed = print_summary(p);
 	if (measured == RV_ERR_CANCELLED)
 		return rv_fail(measured, "interrupted; run again to resume");

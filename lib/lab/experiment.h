@@ -133,10 +133,16 @@ struct rv_experiment {
 	double budget_s[RV_PROFILE_COUNT]; /* wall-clock of the whole program, set-up included */
 	int min_n;                         /* fewest repetitions that give an interval */
 	int max_n[RV_PROFILE_COUNT];       /* repetitions aimed at while the budget lasts */
+	/* Longest set-up or repetition before the watchdog ends the fixture; 0: half of the budget. */
+	double limit_s[RV_PROFILE_COUNT];
 
 	/* Resolves the inputs (finds or makes the model). May be NULL. Called once. */
 	rv_status (*prepare)(const rv_experiment *exp, const rv_run_config *config, rv_inputs *inputs);
-	/* Makes the fixture of `points` (all of one set of BUILD values, those still to be measured).
+	/* The callbacks below run in a child process a fixture (see child.h): what they change in
+	 * memory is seen by that fixture alone, and files that prepare() left open are not there. A
+	 * crash, an exit or a time limit fails the points of the fixture, and the sweep goes on.
+	 *
+	 * Makes the fixture of `points` (all of one set of BUILD values, those still to be measured).
 	 */
 	rv_status (*setup)(const rv_experiment *exp, const rv_run_config *config,
 	                   const rv_point *points, int n_points, void **fixture);

@@ -4,13 +4,11 @@
 #include "base/mem.h"
 #include "lab/provenance.h"
 
-#include <fcntl.h>
 #include <hdf5.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- a compound table under construction: columns, then rows of bytes ---- */
 
@@ -403,50 +401,51 @@ static rv_status write_contents(hid_t file, const rv_results *r, const rv_docume
 	return status;
 }
 
-static rv_status write_hdf5(const char *path, const rv_results *r, const rv_documented *doc) {
-	hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+/* The file as libhdf5 leaves it, in rv_free'd memory. */
+static rv_status take_image(hid_t file, const char *path, char **image, size_t *size) {
+	ssize_t n = H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0 ? H5Fget_file_image(file, NULL, 0) : -1;
+	if (n <= 0)
+		return rv_fail(RV_ERR_IO, "%s: HDF5 gives no file image", path);
+	char *data = NULL;
+	RV_TRY(RV_ALLOC(&data, n, "HDF5 file"));
+	if (H5Fget_file_image(file, data, (size_t)n) != n) {
+		rv_free(data);
+		return rv_fail(RV_ERR_IO, "%s: HDF5 gives no file image", path);
+	}
+	*image = data;
+	*size = (size_t)n;
+	return RV_OK;
+}
+
+/* Built in memory: libhdf5 1.10 crashes at exit when a write of its own failed. */
+static rv_status build_image(const char *path, const rv_results *r, const rv_documented *doc,
+                             char **image, size_t *size) {
+	hid_t access = H5Pcreate(H5P_FILE_ACCESS), file = H5I_INVALID_HID;
+	if (access >= 0 && H5Pset_fapl_core(access, (size_t)1 << 20, 0) >= 0)
+		file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+	if (access >= 0)
+		H5Pclose(access);
 	if (file < 0)
 		return rv_fail(RV_ERR_IO, "%s: cannot create HDF5 file", path);
 	rv_status status = write_contents(file, r, doc);
-	if (H5Fclose(file) < 0 && status == RV_OK)
-		status = rv_fail(RV_ERR_IO, "%s: closing HDF5 file failed", path);
+	if (status == RV_OK)
+		status = take_image(file, path, image, size);
+	H5Fclose(file);
 	return status;
 }
 
-static rv_status sync_and_rename(const char *from, const char *to) {
-	int fd = open(from, O_RDONLY | O_CLOEXEC);
-	int ok = fd >= 0 && fsync(fd) == 0;
-	if (fd >= 0)
-		close(fd);
-	if (!ok || rename(from, to) != 0)
-		return rv_fail_errno(RV_ERR_IO, "%s: putting the new file in place", to);
-	const char *slash = strrchr(to, '/');
-	char *dir = NULL;
-	RV_TRY(slash != NULL ? rv_strndup(&dir, to, (size_t)(slash - to) + 1) : rv_strdup(&dir, "."));
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	ok = fd >= 0 && fsync(fd) == 0;
-	if (fd >= 0)
-		close(fd);
-	rv_free(dir);
-	return ok ? RV_OK : rv_fail_errno(RV_ERR_IO, "%s: syncing its directory", to);
-}
-
 rv_status rv_h5log_write(const char *path, const rv_results *results, const rv_documented *documented) {
-	char *tmp = NULL;
-	size_t size = strlen(path) + 32;
-	RV_TRY(RV_ALLOC(&tmp, size, "file name"));
-	snprintf(tmp, size, "%s.tmp%ld", path, (long)getpid());
+	char *image = NULL;
+	size_t size = 0;
 	/* libhdf5 prints its errors by default: they become ours instead */
 	H5E_auto2_t print = NULL;
 	void *print_data = NULL;
 	H5Eget_auto2(H5E_DEFAULT, &print, &print_data);
 	H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-	rv_status status = write_hdf5(tmp, results, documented);
+	rv_status status = build_image(path, results, documented, &image, &size);
 	H5Eset_auto2(H5E_DEFAULT, print, print_data);
 	if (status == RV_OK)
-		status = sync_and_rename(tmp, path);
-	if (status != RV_OK)
-		unlink(tmp);
-	rv_free(tmp);
+		status = rv_file_write(path, image, size);
+	rv_free(image);
 	return status;
 }

@@ -27,6 +27,7 @@ rv_status rv_lock_take(const char *path, int *fd) {
 		return status;
 	}
 	int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
+	errno = ENOSPC; /* stays when too little is written */
 	if (ftruncate(f, 0) != 0 || pwrite(f, pid, (size_t)n, 0) != n) {
 		rv_status status = rv_fail_errno(RV_ERR_IO, "%s: writing lock", path);
 		close(f);

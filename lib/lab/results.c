@@ -124,6 +124,7 @@ static rv_status add_repetition(rv_results *r, rv_point_result *p, const json_t 
 	}
 	RV_TRY(rv_json_double(o, where, "cost_s", &p->cost_s));
 	p->n_done++;
+	p->failing = 0;
 	return RV_OK;
 }
 
@@ -142,6 +143,7 @@ static rv_status add_point_record(rv_results *r, const json_t *o, const char *ty
 	RV_TRY(rv_json_string(o, where, "error", &error));
 	snprintf(p->error, sizeof p->error, "%s", error);
 	p->n_failures++;
+	p->failing = 1;
 	return RV_OK;
 }
 
@@ -188,7 +190,7 @@ rv_status rv_results_finish(rv_results *r, uint64_t seed, const char *missing) {
 			RV_TRY(summarize(&res->metrics[m], &r->exp->metrics[m], seed));
 		res->reason[0] = 0;
 		res->status = RV_POINT_OK;
-		if (res->n_done >= r->exp->min_n)
+		if (res->n_done >= r->exp->min_n && !res->failing)
 			continue;
 		if (res->n_failures > 0) {
 			res->status = RV_POINT_FAILED;

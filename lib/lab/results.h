@@ -11,7 +11,7 @@
 
 #include <stddef.h>
 
-#define RV_MAX_FAILURES 3 /* of one point over all runs, before it is left alone */
+#define RV_MAX_FAILURES 2 /* of one point over all runs: a resumed sweep tries it once more */
 
 typedef struct rv_sample {
 	double value;
@@ -33,6 +33,7 @@ typedef struct rv_point_result {
 	char facts[RV_MAX_FACTS][RV_REASON_BYTES];
 	int n_done; /* repetitions recorded: 0..n_done-1 */
 	int n_failures;
+	int failing;                  /* its last record is a failure */
 	double cost_s;                /* of the last repetition */
 	char error[RV_REASON_BYTES];  /* of the last failure */
 	rv_point_status status;       /* by rv_results_finish */

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/sysinfo.h"
+#include "lab/child.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -33,10 +34,12 @@ void rv_record_fact(rv_record *record, int fact, const char *fmt, ...) {
 /* Points of one fixture while it is measured: indices into the sweep's points. */
 typedef struct group {
 	const rv_sweep *sweep;
-	void *fixture;
-	int *members;
+	rv_child *child;
+	int *members, *order, *failures_before; /* [n] */
+	char *dropped;                          /* [n] */
 	int n;
 	int done, total; /* repetitions of this process, for progress */
+	rv_record record;
 } group;
 
 static double elapsed_s(const rv_sweep *s) {
@@ -45,6 +48,20 @@ static double elapsed_s(const rv_sweep *s) {
 
 static double left_s(const rv_sweep *s) {
 	return s->exp->budget_s[s->config->profile] - elapsed_s(s);
+}
+
+/* How much longer than the one before a repetition may take, and what is never too long. */
+#define SLOWEST 20
+#define MIN_LIMIT_S 5.0
+
+/* The watchdog's patience with a set-up, or a repetition that took cost_s last time (0: unknown). */
+static double limit_s(const rv_sweep *s, double cost_s) {
+	rv_profile profile = s->config->profile;
+	double limit = s->limit_s > 0 ? s->limit_s : s->exp->limit_s[profile];
+	if (limit > 0)
+		return limit;
+	limit = fmax(MIN_LIMIT_S, s->exp->budget_s[profile] / 2);
+	return cost_s > 0 ? fmin(limit, fmax(MIN_LIMIT_S, SLOWEST * cost_s)) : limit;
 }
 
 static int is_cancelled(const rv_sweep *s) {
@@ -60,31 +77,6 @@ static rv_status journal_text(const rv_sweep *s, char *text) {
 	return status;
 }
 
-static rv_status record_failure(const rv_sweep *s, int point, int repetition) {
-	char *text = NULL;
-	RV_TRY(rv_results_encode_failure(&s->results->points[point], s->run, repetition,
-	                                 rv_error_message(), &text));
-	return journal_text(s, text);
-}
-
-/* One repetition of one point, into the journal. */
-static rv_status measure(const group *g, int point, rv_record *record) {
-	const rv_sweep *s = g->sweep;
-	const rv_point *p = &s->results->points[point];
-	int repetition = s->results->results[point].n_done;
-	rv_record_clear(record);
-	int64_t before = rv_now_ns();
-	rv_status status = s->exp->run(g->fixture, p, repetition, record);
-	double cost = (double)(rv_now_ns() - before) * 1e-9;
-	if (status == RV_ERR_CANCELLED)
-		return status;
-	if (status != RV_OK)
-		return record_failure(s, point, repetition);
-	char *text = NULL;
-	RV_TRY(rv_results_encode(s->exp, p, s->run, repetition, cost, record, &text));
-	return journal_text(s, text);
-}
-
 /* Repetitions a point still wants; 0 for one that failed in this process or too often. */
 static int wanted(const rv_sweep *s, int point, int n_failures_before) {
 	const rv_point_result *r = &s->results->results[point];
@@ -92,6 +84,42 @@ static int wanted(const rv_sweep *s, int point, int n_failures_before) {
 	if (r->n_failures > n_failures_before || r->n_failures >= RV_MAX_FAILURES || r->n_done >= max_n)
 		return 0;
 	return max_n - r->n_done;
+}
+
+static rv_status record_failure(const rv_sweep *s, int point, const char *why) {
+	char *text = NULL;
+	RV_TRY(rv_results_encode_failure(&s->results->points[point], s->run,
+	                                 s->results->results[point].n_done, why, &text));
+	return journal_text(s, text);
+}
+
+/* The fixture is no more: the failure of all its points that were not done. */
+static rv_status record_failures(const group *g) {
+	char why[RV_ERROR_MESSAGE_MAX];
+	snprintf(why, sizeof why, "%s", rv_error_message());
+	for (int i = 0; i < g->n; i++)
+		if (wanted(g->sweep, g->members[i], g->failures_before[i]) > 0)
+			RV_TRY(record_failure(g->sweep, g->members[i], why));
+	return RV_OK;
+}
+
+/* One repetition of one point, into the journal. */
+static rv_status measure(group *g, int point) {
+	const rv_sweep *s = g->sweep;
+	const rv_point_result *r = &s->results->results[point];
+	const rv_point *p = &s->results->points[point];
+	int repetition = r->n_done;
+	double cost = 0;
+	rv_status status =
+	        rv_child_run(g->child, p, repetition, limit_s(s, r->cost_s), &g->record, &cost);
+	if (status == RV_ERR_CANCELLED)
+		return status;
+	if (status != RV_OK)
+		return rv_child_alive(g->child) ? record_failure(s, point, rv_error_message())
+		                                : record_failures(g);
+	char *text = NULL;
+	RV_TRY(rv_results_encode(s->exp, p, s->run, repetition, cost, &g->record, &text));
+	return journal_text(s, text);
 }
 
 static void report(const group *g, const char *label) {
@@ -110,21 +138,21 @@ static void report(const group *g, const char *label) {
 
 /* Which points can still reach the minimum n in the time left: while their cost is too much for it, the
  * last one goes. A point that has the minimum already costs nothing here. */
-static void drop_unaffordable(const group *g, char *dropped) {
+static void drop_unaffordable(group *g) {
 	const rv_sweep *s = g->sweep;
 	double left = left_s(s), need = 0;
 	for (int i = 0; i < g->n; i++) {
 		const rv_point_result *r = &s->results->results[g->members[i]];
 		int more = s->exp->min_n - r->n_done;
-		if (!dropped[i] && more > 0)
+		if (!g->dropped[i] && more > 0)
 			need += more * r->cost_s;
 	}
 	for (int i = g->n - 1; i >= 0 && need > left; i--) {
 		const rv_point_result *r = &s->results->results[g->members[i]];
 		int more = s->exp->min_n - r->n_done;
-		if (dropped[i] || more <= 0)
+		if (g->dropped[i] || more <= 0)
 			continue;
-		dropped[i] = 1;
+		g->dropped[i] = 1;
 		need -= more * r->cost_s;
 	}
 }
@@ -139,80 +167,77 @@ static void shuffle(int *order, int n, rv_rng *rng) {
 	}
 }
 
-typedef struct group_state {
-	int *order, *failures_before;
-	char *dropped;
-	rv_record record;
-} group_state;
-
 /* Repetition 0 of all points, then the rest, round after round. When the budget is spent no point is
  * begun, and those that have the minimum rest; the others were dropped before unless they could still
  * reach it. */
-static rv_status rounds(group *g, group_state *st) {
+static rv_status rounds(group *g) {
 	const rv_sweep *s = g->sweep;
 	for (int round = 0, active = 1; active > 0; round++) {
 		rv_rng rng;
 		rv_rng_stream(&rng, s->config->seed, (uint64_t)round);
-		shuffle(st->order, g->n, &rng);
+		shuffle(g->order, g->n, &rng);
 		active = 0;
 		for (int i = 0; i < g->n; i++) {
-			int member = st->order[i], point = g->members[member];
+			int member = g->order[i], point = g->members[member];
 			int n_done = s->results->results[point].n_done;
 			int over = left_s(s) <= 0 && (n_done == 0 || n_done >= s->exp->min_n);
-			if (st->dropped[member] || over ||
-			    wanted(s, point, st->failures_before[member]) == 0)
+			if (g->dropped[member] || over ||
+			    wanted(s, point, g->failures_before[member]) == 0)
 				continue;
 			if (is_cancelled(s))
 				return rv_fail(RV_ERR_CANCELLED, "interrupted");
 			report(g, s->results->points[point].label);
-			RV_TRY(measure(g, point, &st->record));
+			RV_TRY(measure(g, point));
+			if (!rv_child_alive(g->child))
+				return RV_OK;
 			g->done++;
 			active++;
 		}
-		drop_unaffordable(g, st->dropped);
+		drop_unaffordable(g);
 	}
 	return RV_OK;
 }
 
-static rv_status measure_group(group *g) {
-	group_state *st = NULL;
-	RV_TRY(RV_ALLOC(&st, 1, "sweep"));
-	rv_status status = RV_ALLOC(&st->order, g->n, "sweep order");
-	if (status == RV_OK)
-		status = RV_ALLOC(&st->failures_before, g->n, "sweep");
-	if (status == RV_OK)
-		status = RV_ALLOC(&st->dropped, g->n, "sweep");
-	for (int i = 0; i < g->n && status == RV_OK; i++)
-		st->failures_before[i] = g->sweep->results->results[g->members[i]].n_failures;
-	if (status == RV_OK)
-		status = rounds(g, st);
-	rv_free(st->order);
-	rv_free(st->failures_before);
-	rv_free(st->dropped);
-	rv_free(st);
-	return status;
+/* A copy of the points of the fixture, for its set-up. */
+static rv_status copy_points(const group *g, rv_point **out) {
+	rv_point *points = NULL;
+	RV_TRY(RV_ALLOC(&points, g->n, "points"));
+	for (int i = 0; i < g->n; i++)
+		points[i] = g->sweep->results->points[g->members[i]];
+	*out = points;
+	return RV_OK;
 }
 
 /* Set-up, measurement and teardown of one fixture. A set-up that fails is the failure of its points. */
 static rv_status run_fixture(group *g) {
 	const rv_sweep *s = g->sweep;
 	rv_point *points = NULL;
-	RV_TRY(RV_ALLOC(&points, g->n, "points"));
-	for (int i = 0; i < g->n; i++)
-		points[i] = s->results->points[g->members[i]];
+	RV_TRY(copy_points(g, &points));
+	for (int i = 0; i < g->n; i++) {
+		g->failures_before[i] = s->results->results[g->members[i]].n_failures;
+		g->dropped[i] = 0;
+	}
 	report(g, "set-up");
-	rv_status status = s->exp->setup(s->exp, s->config, points, g->n, &g->fixture);
+	rv_status status = rv_child_start(&g->child, s->exp, s->config, points, g->n, limit_s(s, 0));
 	rv_free(points);
 	if (status == RV_ERR_CANCELLED)
 		return status;
-	if (status != RV_OK) {
-		for (int i = 0; i < g->n; i++)
-			RV_TRY(record_failure(s, g->members[i], 0));
-		return RV_OK;
+	if (status != RV_OK)
+		return record_failures(g);
+	status = rounds(g);
+	if (!rv_child_alive(g->child)) {
+		(void)rv_child_end(g->child, 0); /* how it ended is recorded */
+	} else if (status == RV_OK) {
+		/* everything is measured: a bad end is worth a warning only */
+		if (rv_child_end(g->child, limit_s(s, 0)) != RV_OK)
+			rv_logf(&s->config->log, RV_LOG_WARN, "%s", rv_error_message());
+	} else {
+		char why[RV_ERROR_MESSAGE_MAX];
+		snprintf(why, sizeof why, "%s", rv_error_message());
+		(void)rv_child_end(g->child, limit_s(s, 0)); /* the first failure is told */
+		status = rv_fail(status, "%s", why);
 	}
-	status = measure_group(g);
-	s->exp->teardown(g->fixture);
-	g->fixture = NULL;
+	g->child = NULL;
 	return status;
 }
 
@@ -225,25 +250,44 @@ static int same_fixture(const rv_experiment *exp, const rv_point *a, const rv_po
 	return 1;
 }
 
-rv_status rv_sweep_run(const rv_sweep *s) {
-	rv_results *r = s->results;
-	group g = {.sweep = s};
-	RV_TRY(RV_ALLOC(&g.members, r->n_points, "sweep"));
-	for (int p = 0; p < r->n_points; p++)
-		g.total += wanted(s, p, RV_MAX_FAILURES);
-	rv_status status = RV_OK;
-	for (int first = 0, next; first < r->n_points && status == RV_OK; first = next) {
-		g.n = 0;
+static rv_status run_fixtures(group *g) {
+	const rv_sweep *s = g->sweep;
+	const rv_results *r = s->results;
+	for (int first = 0, next; first < r->n_points; first = next) {
+		g->n = 0;
 		for (next = first;
 		     next < r->n_points && same_fixture(s->exp, &r->points[first], &r->points[next]);
 		     next++)
 			if (wanted(s, next, RV_MAX_FAILURES) > 0)
-				g.members[g.n++] = next;
+				g->members[g->n++] = next;
 		if (is_cancelled(s))
-			status = rv_fail(RV_ERR_CANCELLED, "interrupted");
-		else if (g.n > 0 && left_s(s) > 0)
-			status = run_fixture(&g);
+			return rv_fail(RV_ERR_CANCELLED, "interrupted");
+		if (g->n > 0 && left_s(s) > 0)
+			RV_TRY(run_fixture(g));
 	}
-	rv_free(g.members);
+	return RV_OK;
+}
+
+rv_status rv_sweep_run(const rv_sweep *s) {
+	rv_results *r = s->results;
+	group *g = NULL;
+	RV_TRY(RV_ALLOC(&g, 1, "sweep"));
+	g->sweep = s;
+	for (int p = 0; p < r->n_points; p++)
+		g->total += wanted(s, p, RV_MAX_FAILURES);
+	rv_status status = RV_ALLOC(&g->members, r->n_points, "sweep");
+	if (status == RV_OK)
+		status = RV_ALLOC(&g->order, r->n_points, "sweep order");
+	if (status == RV_OK)
+		status = RV_ALLOC(&g->failures_before, r->n_points, "sweep");
+	if (status == RV_OK)
+		status = RV_ALLOC(&g->dropped, r->n_points, "sweep");
+	if (status == RV_OK)
+		status = run_fixtures(g);
+	rv_free(g->members);
+	rv_free(g->order);
+	rv_free(g->failures_before);
+	rv_free(g->dropped);
+	rv_free(g);
 	return status;
 }

@@ -2,7 +2,9 @@
  *
  * Repetitions go round-robin over the points of a fixture, each round in its own shuffled order, so
  * that drift of the machine spreads over all points. Each repetition is in the journal before the next
- * begins. */
+ * begins. Fixtures live in child processes under a watchdog (child.h); the journal is written here
+ * alone.
+ */
 #ifndef RV_LAB_SWEEP_H
 #define RV_LAB_SWEEP_H
 
@@ -42,13 +44,15 @@ typedef struct rv_sweep {
 	rv_journal *journal;
 	int run;          /* number of this process's run record */
 	int64_t start_ns; /* of the program: the budget counts from here */
+	double limit_s;   /* longest set-up or repetition; 0: as the experiment says */
 	void (*progress)(void *user, const rv_sweep_progress *p); /* may be NULL */
 	void *user;
 } rv_sweep;
 
 /* Measures what is missing. RV_OK when the budget ended it early, or points failed: the results say so.
- * RV_ERR_CANCELLED when config->cancelled() became true between repetitions or a callback said so;
- * other failures are those of the journal. Everything measured until then is in journal and results. */
+ * A fixture that crashes, exits or makes no progress fails all its unfinished points. RV_ERR_CANCELLED
+ * when config->cancelled() became true between repetitions or a callback said so; other failures are
+ * those of the journal. Everything measured until then is in journal and results. */
 rv_status rv_sweep_run(const rv_sweep *sweep);
 
 #endif

@@ -8,20 +8,63 @@
 #include "lab/sweep.h"
 
 #include <math.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum { TOY_SPEED, TOY_SIZE, TOY_QUALITY, TOY_METRICS };
 
+/* What becomes of the fixture. */
+typedef enum toy_end {
+	TOY_LIVES,
+	TOY_CRASHES, /* SIGSEGV */
+	TOY_EXITS,   /* status 3 */
+	TOY_HANGS,
+	TOY_HOLDS, /* hangs, but hears of a cancellation */
+} toy_end;
+
 typedef struct toy_faults {
-	int fail_setup_of;            /* index of a build value, or -1 */
-	int fail_run_of;              /* point index, or -1 */
-	int cancel_after;             /* repetitions until the sweep is cancelled; 0: never */
-	useconds_t sleep_us;          /* of each repetition */
+	int fail_setup_of;   /* index of a build value, or -1 */
+	int fail_run_of;     /* point index, or -1 */
+	int cancel_after;    /* repetitions until the sweep is cancelled; 0: never */
+	useconds_t sleep_us; /* of each repetition */
+	toy_end setup_end, run_end, teardown_end;
+	int end_build;                /* index of the build value whose fixture that happens to */
+	int end_repetition;           /* run_end: in this repetition of any point */
 	int n_runs, n_setups, n_open; /* counted */
+	int runs_of[8][8];            /* by point and repetition */
 } toy_faults;
 
-static toy_faults toy;
+/* Fixtures run in child processes: what they count is shared. */
+static toy_faults *toy_shared(void) {
+	static toy_faults *page;
+	if (page == NULL)
+		page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		            0);
+	if (page == MAP_FAILED)
+		abort();
+	return page;
+}
+#define toy (*toy_shared())
+
+static void toy_meet(toy_end end, const rv_run_config *config) {
+	if (end == TOY_CRASHES) {
+		signal(SIGSEGV, SIG_DFL); /* sanitizers have a handler */
+		raise(SIGSEGV);
+	} else if (end == TOY_EXITS) {
+		_exit(3);
+	} else if (end == TOY_HANGS || end == TOY_HOLDS) {
+		while (end == TOY_HANGS || !config->cancelled(config->user))
+			usleep(1000);
+	}
+}
+
+typedef struct toy_fixture {
+	const rv_run_config *config;
+	int build;
+} toy_fixture;
 
 static const rv_param_value toy_builds[] = {{"4", 4, RV_PROFILE_SMOKE}, {"8", 8, RV_PROFILE_QUICK}};
 static const rv_param_value toy_queries[] = {
@@ -44,23 +87,31 @@ static double toy_speed(const rv_point *p, int repetition) {
 static rv_status toy_setup(const rv_experiment *exp, const rv_run_config *config,
                            const rv_point *points, int n_points, void **fixture) {
 	(void)exp;
-	(void)config;
 	(void)n_points;
 	toy.n_setups++;
 	if (points[0].values[1] == toy.fail_setup_of)
 		return rv_fail(RV_ERR_IO, "toy set-up failed");
-	int *f = NULL;
+	if (points[0].values[1] == toy.end_build)
+		toy_meet(toy.setup_end, config);
+	toy_fixture *f = NULL;
 	RV_TRY(RV_ALLOC(&f, 1, "toy"));
+	f->config = config;
+	f->build = points[0].values[1];
 	*fixture = f;
 	toy.n_open++;
 	return RV_OK;
 }
 
 static rv_status toy_run(void *fixture, const rv_point *p, int repetition, rv_record *record) {
-	(void)fixture;
+	const toy_fixture *f = fixture;
 	if (p->index == toy.fail_run_of)
 		return rv_fail(RV_ERR_NUMERIC, "toy run failed");
+	if (f->build == toy.end_build && repetition == toy.end_repetition)
+		toy_meet(toy.run_end, f->config);
+	if (f->config->cancelled(f->config->user))
+		return rv_fail(RV_ERR_CANCELLED, "toy interrupted");
 	toy.n_runs++;
+	toy.runs_of[p->index][repetition]++;
 	if (toy.sleep_us > 0)
 		usleep(toy.sleep_us);
 	record->values[TOY_SPEED] = toy_speed(p, repetition);
@@ -73,6 +124,9 @@ static rv_status toy_run(void *fixture, const rv_point *p, int repetition, rv_re
 }
 
 static void toy_teardown(void *fixture) {
+	const toy_fixture *f = fixture;
+	if (f->build == toy.end_build)
+		toy_meet(toy.teardown_end, f->config);
 	rv_free(fixture);
 	toy.n_open--;
 }
@@ -111,8 +165,8 @@ typedef struct toy_session {
 	rv_status status; /* of the sweep */
 } toy_session;
 
-static rv_status toy_open(toy_session *s, const rv_experiment *exp, const char *journal,
-                          const rv_selection *only) {
+static inline rv_status toy_open(toy_session *s, const rv_experiment *exp, const char *journal,
+                                 const rv_selection *only) {
 	const rv_selection all = {0};
 	*s = (toy_session){
 	        .config = {.profile = RV_PROFILE_QUICK, .seed = 1, .cancelled = toy_cancelled}};
@@ -123,7 +177,7 @@ static rv_status toy_open(toy_session *s, const rv_experiment *exp, const char *
 	return rv_journal_open(&s->journal, journal, "toy identity", rv_results_add, &s->results, NULL);
 }
 
-static rv_status toy_measure(toy_session *s, const rv_experiment *exp, int64_t start_ns) {
+static inline rv_status toy_measure(toy_session *s, const rv_experiment *exp, int64_t start_ns) {
 	char *text = NULL;
 	int run = (int)json_array_size(s->results.runs);
 	json_t *provenance =
@@ -145,7 +199,7 @@ static rv_status toy_measure(toy_session *s, const rv_experiment *exp, int64_t s
 	return rv_results_finish(&s->results, 1, "budget");
 }
 
-static void toy_close(toy_session *s) {
+static inline void toy_close(toy_session *s) {
 	rv_journal_close(s->journal);
 	rv_results_free(&s->results);
 	rv_free(s->points);
