@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/cli_model.h"
+#include "cli/cli_sampling.h"
 #include "cli/commands.h"
 #include "engine/generate.h"
 
@@ -14,18 +15,8 @@
 typedef struct run_args {
 	const char *prompt, *file, *tokens;
 	int64_t n_predict;
-	int variant;
 	int ids, special, ignore_eos;
-	rv_sampler_options sampling;
-	rv_option_list stop;
 } run_args;
-
-/* What a variant decides of sampling. */
-static const struct variant {
-	const char *name;
-	double temperature, top_p;
-} variants[] = {{"base", 0.7, 0.9}, {"coder", 0.2, 0.95}, {"agent", 0.3, 0.85}};
-static const char *const variant_names[] = {"base", "coder", "agent", NULL};
 
 #define AT(field) offsetof(run_args, field)
 static const rv_option options[] = {
@@ -53,49 +44,6 @@ static const rv_option options[] = {
          .max = 1 << 28,
          .unit = "tokens",
          .help = "most tokens to generate"},
-        {.name = "variant",
-         .kind = RV_OPT_ENUM,
-         .offset = AT(variant),
-         .choices = variant_names,
-         .help = "defaults of --temp and --top-p"},
-        {.name = "temp",
-         .kind = RV_OPT_DOUBLE,
-         .offset = AT(sampling.temperature),
-         .min = 0,
-         .max = 1e3,
-         .help = "temperature; 0: always the most probable token"},
-        {.name = "top-k",
-         .kind = RV_OPT_INT,
-         .offset = AT(sampling.top_k),
-         .min = 0,
-         .max = 1 << 30,
-         .help = "keep the K most probable tokens; 0: all"},
-        {.name = "top-p",
-         .kind = RV_OPT_DOUBLE,
-         .offset = AT(sampling.top_p),
-         .min = 1e-9,
-         .max = 1,
-         .help = "keep the most probable tokens up to this probability; 1: all"},
-        {.name = "min-p",
-         .kind = RV_OPT_DOUBLE,
-         .offset = AT(sampling.min_p),
-         .min = 0,
-         .max = 1,
-         .help = "keep tokens at least this probable, relative to the best; 0: all"},
-        {.name = "repeat-penalty",
-         .kind = RV_OPT_DOUBLE,
-         .offset = AT(sampling.repeat_penalty),
-         .min = 1e-3,
-         .max = 1e3,
-         .help = "weaken tokens that occurred lately; 1: off"},
-        {.name = "repeat-last",
-         .kind = RV_OPT_INT,
-         .offset = AT(sampling.repeat_last),
-         .min = 0,
-         .max = 1 << 20,
-         .unit = "tokens",
-         .help = "how far back --repeat-penalty looks"},
-        {.name = "stop", .kind = RV_OPT_LIST, .offset = AT(stop), .help = "end before this text"},
         {.name = "ids", .kind = RV_OPT_FLAG, .offset = AT(ids), .help = "print token ids, not text"},
         {.name = "special",
          .kind = RV_OPT_FLAG,
@@ -113,6 +61,7 @@ static const rv_option options[] = {
 typedef struct run {
 	rv_cli *cli;
 	run_args args;
+	rv_cli_sampling sampling;
 	rv_cli_model load;
 	rv_model *model;
 	rv_context *ctx;
@@ -129,27 +78,12 @@ typedef struct run {
 
 /* ---- command line ---- */
 
-static void set_variant(run_args *args) {
-	const struct variant *v = &variants[args->variant];
-	args->sampling.temperature = v->temperature;
-	args->sampling.top_p = v->top_p;
-}
-
 static int parse(run *r) {
-	const rv_option *tables[] = {options, rv_cli_model_options, rv_cli_context_options, NULL};
-	void *values[] = {&r->args, &r->load, &r->load};
-	run_args defaults = {.n_predict = 128, .sampling = rv_sampler_defaults()};
-	set_variant(&defaults);
-	r->args = defaults;
-	int status = rv_cli_parse(r->cli, tables, values);
-	if (status == RV_CLI_GO && r->args.variant) {
-		/* The variant is known now: its defaults, and what was said over them. */
-		defaults.variant = r->args.variant;
-		set_variant(&defaults);
-		r->args = defaults;
-		status = rv_cli_parse(r->cli, tables, values);
-	}
-	return status;
+	const rv_option *tables[] = {options, rv_cli_sampling_options, rv_cli_model_options,
+	                             rv_cli_context_options, NULL};
+	void *values[] = {&r->args, &r->sampling, &r->load, &r->load};
+	r->args = (run_args){.n_predict = 128};
+	return rv_cli_parse_sampling(r->cli, tables, values, &r->sampling);
 }
 
 static int check(const run *r) {
@@ -157,9 +91,6 @@ static int check(const run *r) {
 	if ((a->prompt != NULL) + (a->file != NULL) + (a->tokens != NULL) != 1)
 		return rv_cli_usage(r->cli,
 		                    "--prompt: one of -p TEXT, -f FILE and --tokens IDS is needed");
-	for (int i = 0; i < a->stop.n; i++)
-		if (!*a->stop.items[i])
-			return rv_cli_usage(r->cli, "--stop: the text is empty");
 	return RV_CLI_GO;
 }
 
@@ -270,12 +201,12 @@ static int finish_json(run *r) {
 	                  "first_token_ms", 1e-6 * (double)res->first_token_ns, "generate_ms",
 	                  1e-6 * (double)res->generate_ns, "prompt_tok_s", prompt_rate(res),
 	                  "decode_tok_s", decode_rate(res));
-	json_t *how =
-	        json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:f, s:f}", "backend",
-	                  rv_backend_name(o->backend), "level", rv_level_name(o->level), "kv",
-	                  rv_kv_type_name(o->kv_type), "attn", rv_cli_attentions[o->attention],
-	                  "threads", o->n_threads, "seed", (json_int_t)r->cli->common.seed,
-	                  "temperature", r->args.sampling.temperature, "top_p", r->args.sampling.top_p);
+	json_t *how = json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:f, s:f}", "backend",
+	                        rv_backend_name(o->backend), "level", rv_level_name(o->level), "kv",
+	                        rv_kv_type_name(o->kv_type), "attn", rv_cli_attentions[o->attention],
+	                        "threads", o->n_threads, "seed", (json_int_t)r->cli->common.seed,
+	                        "temperature", r->sampling.sampler.temperature, "top_p",
+	                        r->sampling.sampler.top_p);
 	json_object_set_new(out, "timing", timing);
 	json_object_set_new(out, "options", how);
 	return rv_cli_finish_json(r->cli, out);
@@ -294,10 +225,11 @@ static int finish(run *r) {
 
 static int generate(run *r) {
 	const char *stops[RV_OPTION_LIST_MAX + 1] = {0};
-	memcpy(stops, r->args.stop.items, (size_t)r->args.stop.n * sizeof *stops);
+	const rv_option_list *stop = &r->sampling.stop;
+	memcpy(stops, stop->items, (size_t)stop->n * sizeof *stops);
 	rv_generate_options how = rv_generate_defaults();
 	how.n_predict = r->args.n_predict;
-	how.stop_strings = r->args.stop.n ? stops : NULL;
+	how.stop_strings = stop->n ? stops : NULL;
 	how.ignore_end = r->args.ignore_eos;
 	how.on_token = on_token;
 	how.user = r;
@@ -321,10 +253,9 @@ static int prepare(run *r) {
 		status = rv_cli_open_context(r->cli, &r->load, r->model, &r->ctx);
 	if (status != RV_CLI_GO)
 		return status;
-	r->args.sampling.seed = (uint64_t)r->cli->common.seed;
-	if (rv_sampler_create(&r->sampler, &r->args.sampling, rv_model_hparams(r->model)->n_vocab) !=
-	    RV_OK)
-		return rv_cli_fail(r->cli);
+	status = rv_cli_open_sampler(r->cli, &r->sampling, r->model, &r->sampler);
+	if (status != RV_CLI_GO)
+		return status;
 	if (!r->cli->common.json)
 		return RV_CLI_GO;
 	r->ids = json_array();

@@ -14,6 +14,8 @@
 	  "The file is raw little-endian f32, n_tokens x vocabulary.\n")                               \
 	X(run, "", 0, 0, "Continue a prompt",                                                          \
 	  "Text alone goes to stdout as it is made; timings go to stderr.\n")                          \
+	X(chat, "", 0, 0, "Talk with a model: a line of stdin is a turn, its answer goes to stdout",   \
+	  "The file's chat template is recognised, never run. Ends at the end of input.\n")            \
 	X(quantize, "IN [OUT] TYPE", 3, 0, "Write a model file in another type or mix of types",       \
 	  "With --dry-run IN may be a preset or llama-2-7b, OUT is not needed and nothing is written.\n") \
 	X(synth, "PRESET OUT", 2, 0, "Write a model file of a preset's shape with random weights",     \
