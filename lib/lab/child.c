@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <utf8proc.h>
 
 /* Between two looks at config->cancelled(), when no signal interrupts the wait. */
 #define SLICE_S 0.25
@@ -184,7 +185,23 @@ static double counted_s(int64_t before) {
 	return fmin((double)(rv_now_ns() - before) * 1e-9, 2 * SLICE_S);
 }
 
-/* One message, or the end of the connection, into c->reply. Text of a child is not trusted to end. */
+/* Text of a child is trusted neither to end nor to be UTF-8, as the journal must be. */
+static void mend_text(char *text, size_t size) {
+	text[size - 1] = 0;
+	for (size_t left = strlen(text); left > 0;) {
+		utf8proc_int32_t c;
+		utf8proc_ssize_t n =
+		        utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)left, &c);
+		if (n < 1) {
+			*text = '?';
+			n = 1;
+		}
+		text += n;
+		left -= (size_t)n;
+	}
+}
+
+/* One message, or the end of the connection, into c->reply. */
 static rv_status receive(rv_child *c) {
 	ssize_t n;
 	do
@@ -193,11 +210,11 @@ static rv_status receive(rv_child *c) {
 	if (n != (ssize_t)sizeof c->reply || c->reply.status < 0 || c->reply.status >= RV_STATUS_COUNT)
 		return fail_gone(c);
 	reply *r = &c->reply;
-	r->message[sizeof r->message - 1] = 0;
+	mend_text(r->message, sizeof r->message);
 	for (int m = 0; m < RV_MAX_METRICS; m++)
-		r->record.na[m][RV_REASON_BYTES - 1] = 0;
+		mend_text(r->record.na[m], RV_REASON_BYTES);
 	for (int f = 0; f < RV_MAX_FACTS; f++)
-		r->record.facts[f][RV_REASON_BYTES - 1] = 0;
+		mend_text(r->record.facts[f], RV_REASON_BYTES);
 	return r->status == RV_OK ? RV_OK : rv_fail((rv_status)r->status, "%s", r->message);
 }
 

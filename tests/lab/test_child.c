@@ -160,6 +160,26 @@ static void teardown_ends(void **state) {
 	toy_close(&s);
 }
 
+static rv_status babble(void *fixture, const rv_point *p, int repetition, rv_record *record) {
+	(void)fixture;
+	(void)repetition;
+	memset(record->facts[0], 0xc3, RV_REASON_BYTES); /* no UTF-8, and no end */
+	return p->index == 0 ? rv_fail(RV_ERR_IO, "\xff is not \xc3\xa4") : RV_OK;
+}
+
+/* Whatever a fixture says, the journal takes it. */
+static void babbling(void **state) {
+	(void)state;
+	rv_experiment exp = toy_experiment;
+	exp.run = babble;
+	toy_session s;
+	measure(&s, &exp);
+	assert_string_equal(s.results.results[0].reason, "? is not \xc3\xa4");
+	assert_int_equal(s.results.results[1].status, RV_POINT_OK);
+	assert_int_equal(strspn(s.results.results[1].facts[0], "?"), RV_REASON_BYTES - 1);
+	toy_close(&s);
+}
+
 /* ---- interruptions ---- */
 
 /* Waits until the third repetition of a point is run by a program that will stay there. */
@@ -343,6 +363,7 @@ int main(void) {
 	        cmocka_unit_test_setup(mended, fresh),
 	        cmocka_unit_test_setup(set_up_ends, fresh),
 	        cmocka_unit_test_setup(teardown_ends, fresh),
+	        cmocka_unit_test_setup(babbling, fresh),
 	        cmocka_unit_test_setup(signals, fresh),
 	        cmocka_unit_test_setup(killed, fresh),
 	        cmocka_unit_test_setup(two_at_once, fresh),
