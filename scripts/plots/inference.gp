@@ -29,6 +29,8 @@ do for [form in 'svg png'] {
 		with boxerrorbars lw 1.5 lc rgb hue(i)
 
 	unset label 1
+	stats data using (column('mapped_mb')) name 'MAPPED' nooutput
+	set yrange [0:1.35 * MAPPED_max] # room for the key above the bars
 	set title 'Peak memory, median and 95 % interval'
 	set ylabel 'MB (1e6 bytes)' textcolor rgb ink
 	set key top left Left reverse box lc rgb rule opaque samplen 1.5 spacing 1.1 width 1 height 0.4 font font.','.(form eq 'svg' ? '11' : '16')
