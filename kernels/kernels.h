@@ -88,7 +88,7 @@ typedef enum rv_layout { RV_LAYOUT_GGML, RV_LAYOUT_COUNT } rv_layout;
  * format, a_stride bytes apart, 64-byte aligned. k is a multiple of the block; 0 gives zeros.
  * Bytes outside [row, row + row_bytes) are never read. */
 typedef void rv_matmul_fn(float *y, int64_t ldy, const void *w, size_t w_stride, const void *a,
-			  size_t a_stride, int64_t k, int64_t rows, int64_t n_tok);
+                          size_t a_stride, int64_t k, int64_t rows, int64_t n_tok);
 /* y[n] = decoded row; n a multiple of the block. Bit-identical at every level, equal to ggml's. */
 typedef void rv_dequantize_fn(float *y, const void *x, int64_t n);
 /* Encodes n elements (a whole row). importance: n non-negative weights of the squared error, or
@@ -130,9 +130,9 @@ typedef struct rv_kv_ops {
 /* ---- the most a core can do ---- */
 
 /* A loop of independent multiply-adds on registers alone: the roof of products of f32, or of 8-bit
- * integers summed in 32 bits. run(steps) returns the sum of all accumulators: 9 a product more with each
- * step, exact up to a million steps (F32: 10 000). ops: operations of a step, multiply and add counted
- * each. */
+ * integers summed in 32 bits. run(steps) returns the sum of all accumulators: 9 a product more with
+ * each step, exact up to a million steps (F32: 10 000). ops: operations of a step, multiply and add
+ * counted each. */
 typedef enum rv_peak_kind { RV_PEAK_F32, RV_PEAK_INT8, RV_PEAK_COUNT } rv_peak_kind;
 typedef struct rv_peak {
 	double (*run)(int64_t steps);
@@ -152,8 +152,8 @@ typedef struct rv_peak {
  *                order with fused multiply-add, from 0
  * attn_block     n_q queries (already scaled), [n_q, head_dim], against one block of 64 keys: kt
  *                [head_dim, 64], v [64, head_dim], of which query i sees the first n_keys[i] (0..64);
- *                columns and rows beyond are not used in any result but must be readable. max[i], sum[i] and
- *                o[i, head_dim] (not divided by sum) of the block's softmax; n_keys 0: -inf, 0, zeros.
+ *                columns and rows beyond are not used in any result but must be readable. max[i],
+ * sum[i] and o[i, head_dim] (not divided by sum) of the block's softmax; n_keys 0: -inf, 0, zeros.
  *                Values accumulate in ascending key order. scratch: [n_q, 64]
  * attn_merge     (o, max, sum) := merge with the block (o2, max2, sum2) on its right
  * attn_finish    o /= sum (zeros where sum is 0)

@@ -38,8 +38,8 @@ static int sum_codes(const int8_t *q, int n) {
 	return sum;
 }
 
-/* The scale as an f16 holds it, where it is a normal one: what the codes are multiplied with is then the
- * same number that a stored Q8_0 block would hold. */
+/* The scale as an f16 holds it, where it is a normal one: what the codes are multiplied with is then
+ * the same number that a stored Q8_0 block would hold. */
 static float half_scale(float d) {
 	return d >= RV_F16_MIN_NORMAL && d <= RV_F16_MAX ? rv_f16_to_f32(rv_f32_to_f16(d)) : d;
 }

@@ -22,7 +22,7 @@ rv_status rv_json_write(const char *path, const json_t *value);
 /* Checked members of an object: the message names `where`, the key and the type wanted. A missing key
  * is RV_ERR_NOT_FOUND with the output untouched. */
 rv_status rv_json_int(const json_t *obj, const char *where, const char *key, int64_t min, int64_t max,
-		      int64_t *out);
+                      int64_t *out);
 rv_status rv_json_double(const json_t *obj, const char *where, const char *key, double *out);
 rv_status rv_json_string(const json_t *obj, const char *where, const char *key, const char **out);
 rv_status rv_json_bool(const json_t *obj, const char *where, const char *key, int *out);

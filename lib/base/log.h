@@ -14,7 +14,7 @@ typedef struct rv_log {
 } rv_log;
 
 void rv_logf(const rv_log *log, rv_log_level level, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+        __attribute__((format(printf, 3, 4)));
 
 /* A sink that writes "ruvltra: <line>" to stderr, warnings always, info when `user` is not NULL. */
 void rv_log_stderr(void *user, rv_log_level level, const char *line);

@@ -28,7 +28,7 @@ void rv_free(void *ptr);
 
 /* Typed front ends: RV_ALLOC(&p, n, "rows") with `T *p`. */
 #define RV_ALLOC(pp, count, what) rv_alloc((void **)(pp), (size_t)(count), sizeof **(pp), what)
-#define RV_GROW(pp, old_n, new_n, what)                                                            \
+#define RV_GROW(pp, old_n, new_n, what)                                                                \
 	rv_grow((void **)(pp), (size_t)(old_n), (size_t)(new_n), sizeof **(pp), what)
 
 /* a * b and a + b into *out; false on overflow. */

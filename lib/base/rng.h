@@ -14,8 +14,8 @@ void rv_rng_seed(rv_rng *rng, uint64_t seed);
 void rv_rng_stream(rv_rng *rng, uint64_t seed, uint64_t stream);
 uint64_t rv_rng_u64(rv_rng *rng);
 uint64_t rv_rng_below(rv_rng *rng, uint64_t n); /* uniform in [0, n), unbiased; n >= 1 */
-double rv_rng_double(rv_rng *rng);		/* uniform in [0, 1), 53 bits */
-float rv_rng_float(rv_rng *rng);		/* uniform in [0, 1), 24 bits */
-double rv_rng_normal(rv_rng *rng);		/* standard normal */
+double rv_rng_double(rv_rng *rng);              /* uniform in [0, 1), 53 bits */
+float rv_rng_float(rv_rng *rng);                /* uniform in [0, 1), 24 bits */
+double rv_rng_normal(rv_rng *rng);              /* standard normal */
 
 #endif

@@ -1,5 +1,5 @@
-/* Large zeroed regions taken from the system page by page as they are touched, so that reserving for the
- * worst case (KV cache, scratch) costs memory only for what is used. */
+/* Large zeroed regions taken from the system page by page as they are touched, so that reserving for
+ * the worst case (KV cache, scratch) costs memory only for what is used. */
 #ifndef RV_BASE_VM_H
 #define RV_BASE_VM_H
 

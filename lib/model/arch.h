@@ -20,22 +20,44 @@ typedef struct rv_hparams {
 
 /* The unit a shape is given in; every tensor is [rows, cols] with cols the row length, vectors have
  * rows = 1. */
-typedef enum rv_dim { RV_DIM_1, RV_DIM_EMBD, RV_DIM_Q, RV_DIM_KV, RV_DIM_HEAD, RV_DIM_FF, RV_DIM_VOCAB, RV_DIM_ROPE } rv_dim;
+typedef enum rv_dim {
+	RV_DIM_1,
+	RV_DIM_EMBD,
+	RV_DIM_Q,
+	RV_DIM_KV,
+	RV_DIM_HEAD,
+	RV_DIM_FF,
+	RV_DIM_VOCAB,
+	RV_DIM_ROPE
+} rv_dim;
 
 /* What a tensor is for. The order is that of a layer's computation. */
 typedef enum rv_role {
-	RV_TOKEN_EMBD, RV_ROPE_FREQS,
-	RV_ATTN_NORM, RV_ATTN_Q, RV_ATTN_K, RV_ATTN_V, RV_ATTN_Q_BIAS, RV_ATTN_K_BIAS, RV_ATTN_V_BIAS,
-	RV_ATTN_Q_NORM, RV_ATTN_K_NORM, RV_ATTN_OUT,
-	RV_FFN_NORM, RV_FFN_GATE, RV_FFN_UP, RV_FFN_DOWN,
-	RV_OUTPUT_NORM, RV_OUTPUT,
+	RV_TOKEN_EMBD,
+	RV_ROPE_FREQS,
+	RV_ATTN_NORM,
+	RV_ATTN_Q,
+	RV_ATTN_K,
+	RV_ATTN_V,
+	RV_ATTN_Q_BIAS,
+	RV_ATTN_K_BIAS,
+	RV_ATTN_V_BIAS,
+	RV_ATTN_Q_NORM,
+	RV_ATTN_K_NORM,
+	RV_ATTN_OUT,
+	RV_FFN_NORM,
+	RV_FFN_GATE,
+	RV_FFN_UP,
+	RV_FFN_DOWN,
+	RV_OUTPUT_NORM,
+	RV_OUTPUT,
 	RV_ROLE_COUNT
 } rv_role;
 
 typedef enum rv_tensor_flags {
 	RV_TENSOR_OPTIONAL = 1, /* may be absent */
-	RV_TENSOR_LAYER = 2,	/* one a layer: the name holds %d */
-	RV_TENSOR_VECTOR = 4	/* norm, bias, frequencies: F32 only, never quantized */
+	RV_TENSOR_LAYER = 2,    /* one a layer: the name holds %d */
+	RV_TENSOR_VECTOR = 4    /* norm, bias, frequencies: F32 only, never quantized */
 } rv_tensor_flags;
 
 typedef struct rv_tensor_def {
@@ -47,7 +69,7 @@ typedef struct rv_tensor_def {
 
 typedef struct rv_arch {
 	const char *name; /* general.architecture */
-	int rope_neox;	  /* pairs (i, i + n/2) rather than (2i, 2i + 1) */
+	int rope_neox;    /* pairs (i, i + n/2) rather than (2i, 2i + 1) */
 	const rv_tensor_def *tensors;
 	int n_tensors;
 } rv_arch;

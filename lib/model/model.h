@@ -24,8 +24,9 @@ typedef struct rv_model rv_model;
 
 typedef struct rv_model_options {
 	rv_log log;
-	int check_values; /* 1 (default): refuse NaN and infinity in norms, biases and frequencies at load.
-			   * Matrices are not read at load: rv_context_eval checks what comes out of them. */
+	int check_values; /* 1 (default): refuse NaN and infinity in norms, biases and frequencies at
+	                   * load. Matrices are not read at load: rv_context_eval checks what comes out
+	                   * of them. */
 } rv_model_options;
 
 rv_model_options rv_model_defaults(void);
@@ -56,7 +57,8 @@ size_t rv_model_weight_bytes(const rv_model *model); /* of all tensors, as store
 rv_status rv_model_sha256(rv_model *model, char hex[65]);
 /* RV_ERR_IO when a mapped file was replaced or truncated since it was opened. */
 rv_status rv_model_check(const rv_model *model);
-/* Short name of the mix: the type of most matrix bytes, e.g. "Q4_K_M" from general.file_type, else "Q4_K". */
+/* Short name of the mix: the type of most matrix bytes, e.g. "Q4_K_M" from general.file_type, else
+ * "Q4_K". */
 const char *rv_model_type_name(const rv_model *model);
 
 #endif

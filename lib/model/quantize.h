@@ -14,7 +14,7 @@
  * (Q4_K_M, Q5_K_M, Mixed). */
 typedef struct rv_quant_target rv_quant_target;
 const rv_quant_target *rv_quant_target_by_name(const char *name); /* case-insensitive; NULL unknown */
-const char *rv_quant_target_names(void);			   /* for messages */
+const char *rv_quant_target_names(void);                          /* for messages */
 const char *rv_quant_target_name(const rv_quant_target *t);
 
 typedef struct rv_quant_override {
@@ -55,7 +55,7 @@ typedef struct rv_quant_plan {
  * rv_quant_plan_free releases the contents. */
 rv_status rv_quant_plan_file(rv_quant_plan *plan, const rv_gguf *in, const rv_quant_options *options);
 rv_status rv_quant_plan_shape(rv_quant_plan *plan, const rv_arch *arch, const rv_hparams *hp,
-			      const rv_quant_options *options);
+                              const rv_quant_options *options);
 void rv_quant_plan_free(rv_quant_plan *plan);
 
 /* Reads IN (of a split model the first piece), writes OUT as one file, tensor by tensor in slices
@@ -63,6 +63,6 @@ void rv_quant_plan_free(rv_quant_plan *plan);
  * is written; requantizing a quantized source is allowed and warned about. NaN or infinity in a source
  * tensor is RV_ERR_NUMERIC naming it. *plan (may be NULL) receives what was done. */
 rv_status rv_quantize_file(const char *in, const char *out, const rv_quant_options *options,
-			   rv_quant_plan *plan);
+                           rv_quant_plan *plan);
 
 #endif

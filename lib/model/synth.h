@@ -2,8 +2,8 @@
  *
  * Weights are written directly in their quantized form: codes and scales are drawn so that decoded rows
  * are distributed like those of a quantized Gaussian row; norms are 1, biases small. Logits come out
- * finite with a standard deviation of 0.5 to 5. A vocabulary of the preset's size is included (byte-level
- * BPE: 256 bytes and unused fillers), so that every command runs on the file.
+ * finite with a standard deviation of 0.5 to 5. A vocabulary of the preset's size is included
+ * (byte-level BPE: 256 bytes and unused fillers), so that every command runs on the file.
  */
 #ifndef RV_MODEL_SYNTH_H
 #define RV_MODEL_SYNTH_H
