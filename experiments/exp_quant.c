@@ -122,26 +122,13 @@ static scale scale_for(rv_profile profile, const rv_hparams *hp) {
 
 static rv_status prepare(const rv_experiment *exp, const rv_run_config *config, rv_inputs *in) {
 	(void)exp;
-	if (config->model != NULL)
-		snprintf(in->model_path, sizeof in->model_path, "%s", config->model);
-	else
-		RV_TRY(rv_lab_synth(config, default_preset[config->profile], "F16", config->seed,
-		                    in->model_path, sizeof in->model_path));
-	rv_model *model = NULL;
-	RV_TRY(rv_model_open(&model, in->model_path, NULL));
-	rv_status status = rv_model_sha256(model, in->model_sha256);
+	rv_model *model;
+	RV_TRY(rv_lab_open_model(config, default_preset[config->profile], &model, in));
 	scale s = scale_for(config->profile, rv_model_hparams(model));
-	const char *slash = strrchr(in->model_path, '/');
-	const char *name = config->model == NULL ? default_preset[config->profile]
-	                   : slash != NULL       ? slash + 1
-	                                         : in->model_path;
-	snprintf(in->model_label, sizeof in->model_label, "%.80s, %.3g M parameters%s", name,
-	         (double)rv_model_n_params(model) * 1e-6,
-	         rv_lab_is_synth(rv_model_gguf(model)) ? ", seeded random weights" : "");
 	snprintf(in->settings, sizeof in->settings, "quality %dx%d tg %d pp %d sample %g s", s.n_seqs,
 	         s.n_tokens, s.tg_tokens, s.pp_tokens, s.sample_s);
 	rv_model_release(model);
-	return status;
+	return RV_OK;
 }
 
 /* ---- the fixture: every format's model, open at once ---- */

@@ -72,3 +72,27 @@ rv_status rv_lab_quantized(const rv_run_config *config, const char *source, cons
 int rv_lab_is_synth(const rv_gguf *gguf) {
 	return rv_gguf_find(gguf, "ruvltra.synth.seed") != NULL;
 }
+
+rv_status rv_lab_open_model(const rv_run_config *config, const char *preset, rv_model **out,
+                            rv_inputs *in) {
+	rv_model *model;
+	*out = NULL;
+	if (config->model != NULL)
+		snprintf(in->model_path, sizeof in->model_path, "%s", config->model);
+	else
+		RV_TRY(rv_lab_synth(config, preset, "F16", config->seed, in->model_path,
+		                    sizeof in->model_path));
+	RV_TRY(rv_model_open(&model, in->model_path, NULL));
+	rv_status status = rv_model_sha256(model, in->model_sha256);
+	if (status != RV_OK) {
+		rv_model_release(model);
+		return status;
+	}
+	const char *slash = strrchr(in->model_path, '/');
+	const char *name = config->model == NULL ? preset : slash != NULL ? slash + 1 : in->model_path;
+	snprintf(in->model_label, sizeof in->model_label, "%.80s, %.3g M parameters%s", name,
+	         (double)rv_model_n_params(model) * 1e-6,
+	         rv_lab_is_synth(rv_model_gguf(model)) ? ", seeded random weights" : "");
+	*out = model;
+	return RV_OK;
+}

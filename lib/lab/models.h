@@ -6,6 +6,7 @@
 
 #include "base/threads.h"
 #include "lab/experiment.h"
+#include "model/model.h"
 #include "model/quantize.h"
 
 #include <stddef.h>
@@ -17,6 +18,11 @@ rv_status rv_lab_synth(const rv_run_config *config, const char *preset, const ch
 /* `source` (with the given SHA-256) quantized to `target`. */
 rv_status rv_lab_quantized(const rv_run_config *config, const char *source, const char *sha256,
                            const rv_quant_target *target, char *path, size_t path_size);
+
+/* The model a run is about: the one given with -m, else `preset` in F16 under the run's seed. Opens it
+ * (one reference, the caller's) and fills the path, checksum and label of `in`. */
+rv_status rv_lab_open_model(const rv_run_config *config, const char *preset, rv_model **out,
+                            rv_inputs *in);
 
 /* 1 when the file's weights are random (made by synth): its quality means nothing. */
 int rv_lab_is_synth(const rv_gguf *gguf);
