@@ -159,11 +159,14 @@ static int other_choices(const rv_fact *f, rv_rng *rng, const char *choices[RV_W
 	return answer;
 }
 
+static void put_letter(uint32_t c, const char *choice, rv_sink *out) {
+	rv_put_n(out, (const char[]){'\n', (char)('A' + c), '.', ' '}, 4);
+	rv_put(out, choice);
+}
+
 static void put_letters(const char *const choices[RV_WORLD_CHOICES], rv_sink *out) {
-	for (int c = 0; c < RV_WORLD_CHOICES; c++) {
-		rv_put_n(out, (const char[]){'\n', (char)('A' + c), '.', ' '}, 4);
-		rv_put(out, choices[c]);
-	}
+	for (uint32_t c = 0; c < RV_WORLD_CHOICES; c++)
+		put_letter(c, choices[c], out);
 }
 
 static int put_choices(const rv_fact *f, rv_rng *rng, rv_sink *out) {
@@ -241,23 +244,47 @@ static void match_questions(const rv_world *w, rv_rng *rng, rv_sink *out) {
 	}
 }
 
-/* Which letter a word has: the last step to a letter by itself, without any fact, and often. */
+/* Which letter a word has: the last step to a letter by itself, without any fact, and often. Some lines
+ * say their letter again after the word, where it is easier to find. */
 static void find_letters(const rv_world *w, rv_rng *rng, rv_sink *out) {
-	size_t n = (size_t)rv_between(rng, 1, 4);
+	const rv_subject *s = &w->subjects[rv_pick(rng, RV_WORLD_SUBJECTS)];
+	const rv_fact *f = &s->facts[rv_pick(rng, RV_WORLD_FACTS)];
+	const char *choices[RV_WORLD_CHOICES];
+	uint32_t n = (uint32_t)rv_between(rng, 2, RV_WORLD_CHOICES),
+	         order[RV_WORLD_CHOICES] = {0, 1, 2, 3};
+	uint32_t again = rv_pick(rng, 3);
+	rv_fact_choose(f, rng, choices);
 	rv_put(out, "Find the letter of each word.");
+	for (uint32_t c = 0; c < n; c++) {
+		put_letter(c, choices[c], out);
+		if (rv_pick(rng, 2) < again)
+			rv_put_n(out, (const char[]){' ', '(', (char)('A' + c), ')'}, 4);
+	}
+	rv_shuffle(rng, order, n);
+	for (uint32_t i = 0; i < n; i++) {
+		rv_put(out, "\nWhich letter has the word ");
+		rv_put(out, choices[order[i]]);
+		rv_put(out, "?\nAnswer: ");
+		rv_put_char(out, (char)('A' + order[i]));
+	}
+}
+
+/* Each choice by itself, right or wrong: the step before its letter. */
+static void judge_choices(const rv_world *w, rv_rng *rng, rv_sink *out) {
+	topic t = any_topic(w, rng);
+	size_t n = (size_t)rv_between(rng, 1, 4);
 	for (size_t i = 0; i < n; i++) {
-		const rv_subject *s = &w->subjects[rv_pick(rng, RV_WORLD_SUBJECTS)];
-		const rv_fact *f = &s->facts[rv_pick(rng, RV_WORLD_FACTS)];
+		const rv_fact *f = &t.subject->facts[t.facts[i]];
 		const char *choices[RV_WORLD_CHOICES];
-		rv_fact_choose(f, rng, choices);
-		rv_put_char(out, '\n');
-		put_letters(choices, out);
-		for (size_t j = 0; j < 6; j++) {
-			uint32_t at = rv_pick(rng, RV_WORLD_CHOICES);
-			rv_put_char(out, '\n');
-			rv_put(out, choices[at]);
-			rv_put_n(out, (const char[]){':', ' ', (char)('A' + at)}, 3);
+		uint32_t answer = (uint32_t)other_choices(f, rng, choices);
+		rv_put(out, i ? "\n\n" : "");
+		rv_put_question(out, f, rv_free_question(f, rng));
+		for (uint32_t c = 0; c < RV_WORLD_CHOICES; c++) {
+			put_letter(c, choices[c], out);
+			rv_put(out, c == answer ? " (right)" : " (wrong)");
 		}
+		rv_put(out, "\nAnswer: ");
+		rv_put_char(out, (char)('A' + answer));
 	}
 }
 
@@ -266,8 +293,9 @@ static const struct {
 	uint32_t share;
 	void (*write)(const rv_world *w, rv_rng *rng, rv_sink *out);
 } forms[] = {
-        {26, multiple_choice}, {8, choice_in_words}, {6, article_and_quiz}, {8, match_questions},
-        {12, find_letters},    {20, dialogue},       {16, article},         {4, myths},
+        {22, multiple_choice}, {8, choice_in_words}, {6, article_and_quiz},
+        {4, match_questions},  {14, find_letters},   {14, judge_choices},
+        {18, dialogue},        {10, article},        {4, myths},
 };
 
 static void document(const void *state, uint64_t index, rv_rng *rng, rv_sink *out) {
