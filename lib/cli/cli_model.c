@@ -2,7 +2,9 @@
 
 #include "base/mem.h"
 
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,6 +12,7 @@
 const char *const rv_cli_backends[] = {"ref", "blas", "simd", NULL};
 const char *const rv_cli_kv_types[] = {"f32", "f16", "q8", "q4", NULL};
 const char *const rv_cli_attentions[] = {"flash", "standard", NULL};
+const char *const rv_cli_variants[] = {"base", "coder", "agent", NULL};
 
 #define AT(field) offsetof(rv_cli_model, field)
 const rv_option rv_cli_model_options[] = {
@@ -18,7 +21,7 @@ const rv_option rv_cli_model_options[] = {
          .kind = RV_OPT_STRING,
          .offset = AT(model),
          .value_name = "FILE",
-         .help = "GGUF file"},
+         .help = "GGUF file; by default the nano that ships"},
         {0},
 };
 const rv_option rv_cli_context_options[] = {
@@ -53,6 +56,17 @@ const rv_option rv_cli_context_options[] = {
          .offset = AT(attention),
          .choices = rv_cli_attentions,
          .help = "attention"},
+        {.name = "lora",
+         .kind = RV_OPT_LIST,
+         .offset = AT(lora),
+         .value_name = "FILE[:SCALE]",
+         .help = "LoRA adapter"},
+        {.name = "variant",
+         .kind = RV_OPT_ENUM,
+         .offset = AT(variant),
+         .choices = rv_cli_variants,
+         .help = "adapter of the nano that ships; where tokens are drawn, defaults of --temp and "
+                 "--top-p"},
         {0},
 };
 
@@ -69,12 +83,89 @@ rv_log rv_cli_log(void) {
 	return (rv_log){.fn = rv_log_stderr};
 }
 
+rv_status rv_cli_shipped(const char *name, char *path, size_t size) {
+	static const char *const places[] = {"../share/ruvltra/datasets", "../../datasets",
+	                                     "../../../datasets"};
+	char exe[2048];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+	exe[n > 0 ? n : 0] = '\0';
+	const char *slash = strrchr(exe, '/');
+	for (size_t i = 0; slash && i < sizeof places / sizeof *places; i++) {
+		char file[4096], real[PATH_MAX];
+		snprintf(file, sizeof file, "%.*s/%s/%.1000s", (int)(slash - exe), exe, places[i],
+		         name);
+		if (realpath(file, real) && strlen(real) < size) {
+			snprintf(path, size, "%s", real);
+			return RV_OK;
+		}
+	}
+	return rv_fail(RV_ERR_NOT_FOUND, "%s does not ship with this program", name);
+}
+
 int rv_cli_open_model(const rv_cli *cli, const char *path, rv_model **out) {
-	if (!path || !*path)
-		return rv_cli_usage(cli, "--model: a GGUF file is needed (-m FILE)");
+	char shipped[4096];
 	rv_model_options options = rv_model_defaults();
 	options.log = rv_cli_log();
+	if (path && !*path)
+		return rv_cli_usage(cli, "--model: the name is empty");
+	if (!path) {
+		if (rv_cli_shipped("models/nano.gguf", shipped, sizeof shipped) != RV_OK)
+			return rv_cli_usage(cli, "--model: a GGUF file is needed (-m FILE): %s",
+			                    rv_error_message());
+		path = shipped;
+	}
 	return rv_model_open(out, path, &options) == RV_OK ? RV_CLI_GO : rv_cli_fail(cli);
+}
+
+static rv_status add_adapter(rv_cli_model *args, const char *path, double scale,
+                             const rv_model *model) {
+	if (args->n_adapters == RV_ADAPTER_SET_USES)
+		return rv_fail(RV_ERR_LIMIT, "--lora: at most %d adapters", RV_ADAPTER_SET_USES);
+	rv_adapter_use *use = &args->adapters[args->n_adapters];
+	RV_TRY(rv_adapter_open(&use->adapter, path, model));
+	use->scale = scale;
+	args->n_adapters++;
+	return RV_OK;
+}
+
+/* FILE, or FILE:SCALE; a file of the whole name comes first. */
+static rv_status add_lora(rv_cli_model *args, const char *text, const rv_model *model) {
+	const char *colon = strrchr(text, ':');
+	double scale = 1;
+	char *path;
+	if (!*text)
+		return rv_fail(RV_ERR_INVALID, "--lora: the name is empty");
+	if (!colon || access(text, F_OK) == 0)
+		return add_adapter(args, text, 1, model);
+	if (rv_parse_double(colon + 1, -1e6, 1e6, &scale) != RV_OK)
+		return rv_fail_in(RV_ERR_INVALID, "--lora");
+	RV_TRY(rv_strndup(&path, text, (size_t)(colon - text)));
+	rv_status status = add_adapter(args, path, scale, model);
+	rv_free(path);
+	return status;
+}
+
+static rv_status add_adapters(rv_cli_model *args, const rv_model *model) {
+	if (args->variant && !args->model) {
+		char name[64], path[4096];
+		snprintf(name, sizeof name, "models/%s.gguf", rv_cli_variants[args->variant]);
+		RV_TRY(rv_cli_shipped(name, path, sizeof path));
+		RV_TRY(add_adapter(args, path, 1, model));
+	}
+	for (int i = 0; i < args->lora.n; i++)
+		RV_TRY(add_lora(args, args->lora.items[i], model));
+	return RV_OK;
+}
+
+int rv_cli_open_load(const rv_cli *cli, rv_cli_model *args, rv_model **out) {
+	int status = rv_cli_open_model(cli, args->model, out);
+	return status == RV_CLI_GO && add_adapters(args, *out) != RV_OK ? rv_cli_fail(cli) : status;
+}
+
+void rv_cli_close_load(rv_cli_model *args, rv_model *model) {
+	while (args->n_adapters > 0)
+		rv_adapter_release(args->adapters[--args->n_adapters].adapter);
+	rv_model_release(model);
 }
 
 rv_context_options rv_cli_context(const rv_cli *cli, const rv_cli_model *args, const rv_model *model) {
@@ -84,6 +175,8 @@ rv_context_options rv_cli_context(const rv_cli *cli, const rv_cli_model *args, c
 	options.backend = (rv_backend_kind)args->backend;
 	options.kv_type = (rv_kv_type)args->kv;
 	options.attention = (rv_attn_kind)args->attention;
+	options.adapters = args->adapters;
+	options.n_adapters = args->n_adapters;
 	options.n_threads = (int)cli->common.threads;
 	options.log = rv_cli_log();
 	int64_t trained = rv_model_hparams(model)->n_ctx_train;

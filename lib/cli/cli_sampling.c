@@ -1,18 +1,12 @@
 #include "cli/cli_sampling.h"
 
-/* What a variant decides of sampling, in the order of their names. */
+/* What a variant decides of sampling, in the order of rv_cli_variants. */
 static const struct variant {
 	double temperature, top_p;
 } variants[] = {{0.7, 0.9}, {0.2, 0.95}, {0.3, 0.85}};
-static const char *const variant_names[] = {"base", "coder", "agent", NULL};
 
 #define AT(field) offsetof(rv_cli_sampling, field)
 const rv_option rv_cli_sampling_options[] = {
-        {.name = "variant",
-         .kind = RV_OPT_ENUM,
-         .offset = AT(variant),
-         .choices = variant_names,
-         .help = "defaults of --temp and --top-p"},
         {.name = "temp",
          .kind = RV_OPT_DOUBLE,
          .offset = AT(sampler.temperature),
@@ -55,19 +49,20 @@ const rv_option rv_cli_sampling_options[] = {
 };
 
 static rv_cli_sampling defaults(int variant) {
-	rv_cli_sampling s = {.variant = variant, .sampler = rv_sampler_defaults()};
+	rv_cli_sampling s = {.sampler = rv_sampler_defaults()};
 	s.sampler.temperature = variants[variant].temperature;
 	s.sampler.top_p = variants[variant].top_p;
 	return s;
 }
 
 int rv_cli_parse_sampling(rv_cli *cli, const rv_option *const *tables, void *const *values,
-                          rv_cli_sampling *s) {
+                          rv_cli_sampling *s, rv_cli_model *load) {
 	*s = defaults(0);
 	int status = rv_cli_parse(cli, tables, values);
-	if (status == RV_CLI_GO && s->variant) {
+	if (status == RV_CLI_GO && load->variant) {
 		/* The variant is known now: its defaults, and what was said over them. */
-		*s = defaults(s->variant);
+		*s = defaults(load->variant);
+		load->lora.n = 0;
 		status = rv_cli_parse(cli, tables, values);
 	}
 	for (int i = 0; status == RV_CLI_GO && i < s->stop.n; i++)

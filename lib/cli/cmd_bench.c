@@ -131,7 +131,7 @@ static int parse(bench *b) {
 	if (b->cli->common.json)
 		a->format = RV_BENCH_JSON;
 	if (a->models.n == 0)
-		return rv_cli_usage(b->cli, "--model: a GGUF file is needed (-m FILE)");
+		a->models.items[a->models.n++] = NULL; /* the one that ships */
 	if (largest(&a->n_prompt) + largest(&a->n_gen) == 0)
 		return rv_cli_usage(b->cli, "--n-prompt and --n-gen: nothing but 0 leaves no test");
 	return RV_CLI_GO;
@@ -281,7 +281,7 @@ static rv_status bench_model(bench *b, const char *path, rv_bench_printer *print
 		b->any_failed = 1;
 		return RV_OK;
 	}
-	rv_status st = add_configs(b, path, model);
+	rv_status st = add_configs(b, rv_model_path(model), model);
 	if (st == RV_OK) {
 		warm_up(b);
 		measure(b);

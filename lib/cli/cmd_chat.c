@@ -268,7 +268,7 @@ static rv_status choose_template(chat *c) {
 }
 
 static int prepare(chat *c) {
-	int status = rv_cli_open_model(c->cli, c->load.model, &c->model);
+	int status = rv_cli_open_load(c->cli, &c->load, &c->model);
 	if (status == RV_CLI_GO && choose_template(c) != RV_OK)
 		status = rv_cli_fail(c->cli);
 	if (status == RV_CLI_GO)
@@ -296,7 +296,7 @@ static int parse(chat *c) {
 	const rv_option *tables[] = {options, rv_cli_sampling_options, rv_cli_model_options,
 	                             rv_cli_context_options, NULL};
 	void *values[] = {&c->args, &c->sampling, &c->load, &c->load};
-	int status = rv_cli_parse_sampling(c->cli, tables, values, &c->sampling);
+	int status = rv_cli_parse_sampling(c->cli, tables, values, &c->sampling, &c->load);
 	if (status == RV_CLI_GO && c->args.template &&
 	    rv_chat_template_by_name(&c->form, c->args.template) != RV_OK)
 		return rv_cli_usage(c->cli, "--template: %s", rv_error_message());
@@ -317,6 +317,6 @@ int rv_cmd_chat(rv_cli *cli) {
 	rv_free(c.input.data);
 	rv_sampler_destroy(c.sampler);
 	rv_context_destroy(c.ctx);
-	rv_model_release(c.model);
+	rv_cli_close_load(&c.load, c.model);
 	return status;
 }

@@ -120,8 +120,6 @@ int rv_eval_check_line(const rv_eval_work *w) {
 	         "--fewshot: the task has a fixed prompt, and no other"},
 	        {a->allow_unsandboxed && w->task->kind != RV_EVAL_CODE && w->whole == NULL,
 	         "--allow-unsandboxed: the task runs no programs"},
-	        {a->judge == NULL && (w->load.model == NULL || !*w->load.model),
-	         "--model: a GGUF file is needed (-m FILE)"},
 	        {a->out != NULL && a->samples != NULL && strcmp(a->out, a->samples) == 0,
 	         "--out, --samples: the same file"},
 	};
@@ -135,31 +133,22 @@ int rv_eval_check_line(const rv_eval_work *w) {
 
 /* The small sets: beside an installed program, or in the source tree it was built in. */
 static rv_status find_data(rv_eval_work *w) {
-	static const char *const places[] = {"../share/ruvltra/datasets", "../../datasets",
-	                                     "../../../datasets"};
-	char exe[2048];
+	char set[256], path[sizeof w->data];
 	if (w->args.data != NULL) {
 		snprintf(w->data, sizeof w->data, "%s", w->args.data);
 		return strlen(w->args.data) < sizeof w->data
 		               ? RV_OK
 		               : rv_fail(RV_ERR_INVALID, "--data: its name is too long");
 	}
-	ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-	exe[n > 0 ? n : 0] = '\0';
-	char *slash = strrchr(exe, '/');
-	for (size_t i = 0; slash != NULL && i < sizeof places / sizeof *places; i++) {
-		char mini[4096], set[4096], real[PATH_MAX];
-		snprintf(w->data, sizeof w->data, "%.*s/%s", (int)(slash - exe), exe, places[i]);
-		snprintf(mini, sizeof mini, "%.2000s/mini-%s", w->data, w->task->folder);
-		snprintf(set, sizeof set, "%.2000s/%s", w->data, w->task->folder);
-		if ((access(mini, F_OK) == 0 || access(set, F_OK) == 0) &&
-		    realpath(w->data, real) != NULL) {
-			snprintf(w->data, sizeof w->data, "%s", real);
-			return RV_OK;
-		}
-	}
-	return rv_fail(RV_ERR_NOT_FOUND, "--data: not given, and no set of %s ships with this program",
-	               w->task->name);
+	snprintf(set, sizeof set, "mini-%.200s", w->task->folder);
+	if (rv_cli_shipped(set, path, sizeof path) != RV_OK &&
+	    rv_cli_shipped(w->task->folder, path, sizeof path) != RV_OK)
+		return rv_fail(RV_ERR_NOT_FOUND,
+		               "--data: not given, and no set of %s ships with this program",
+		               w->task->name);
+	*strrchr(path, '/') = '\0'; /* the folder that holds the set */
+	snprintf(w->data, sizeof w->data, "%s", path);
+	return RV_OK;
 }
 
 /* A file, as opposed to a terminal, a pipe or nothing yet. */
@@ -248,7 +237,7 @@ void rv_eval_shorten_texts(rv_eval_work *w) {
 }
 
 int rv_eval_load_model(rv_eval_work *w) {
-	int status = rv_cli_open_model(w->cli, w->load.model, &w->model);
+	int status = rv_cli_open_load(w->cli, &w->load, &w->model);
 	if (status != RV_CLI_GO)
 		return status;
 	rv_scorer_options o = rv_scorer_defaults();
@@ -257,7 +246,7 @@ int rv_eval_load_model(rv_eval_work *w) {
 	if (rv_model_sha256(w->model, w->model_sha256) != RV_OK)
 		return rv_cli_fail(w->cli);
 	if (rv_scorer_create(&w->answerer.scorer, w->model, &o) != RV_OK) {
-		rv_fail_in(RV_ERR_INVALID, w->load.model);
+		rv_fail_in(RV_ERR_INVALID, rv_model_path(w->model));
 		return rv_cli_fail(w->cli);
 	}
 	rv_context_set_cancel(rv_scorer_context(w->answerer.scorer), rv_cli_signal, NULL);
@@ -397,6 +386,6 @@ int rv_cmd_eval(rv_cli *cli) {
 	status = work_on(&w);
 	rv_eval_work_clear(&w);
 	rv_scorer_destroy(w.answerer.scorer);
-	rv_model_release(w.model);
+	rv_cli_close_load(&w.load, w.model);
 	return status;
 }

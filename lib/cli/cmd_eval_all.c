@@ -160,7 +160,7 @@ int rv_eval_all(const rv_eval_work *common) {
 		rv_eval_work_clear(&e.works[i]);
 	}
 	rv_scorer_destroy(e.works[0].answerer.scorer);
-	rv_model_release(e.works[0].model);
+	rv_cli_close_load(&e.works[0].load, e.works[0].model);
 	rv_free(e.outcomes);
 	rv_free(e.works);
 	return status;

@@ -111,13 +111,14 @@ static int print_json(const work *w) {
 		        json_pack("{s:i, s:I, s:I, s:o}", "position", j + 1, "reached",
 		                  (json_int_t)a->reached[j], "accepted", (json_int_t)a->accepted_at[j],
 		                  "share", rv_cli_json_real(share(a->accepted_at[j], a->reached[j]))));
-	json_t *o = json_pack("{s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "model",
-	                      rv_cli_json_path(w->load.model), "draft", rv_cli_json_path(w->args.draft),
-	                      "file", rv_cli_json_path(w->args.file), "k", a->k, "chunk",
-	                      (json_int_t)w->how.chunk, "stride", (json_int_t)w->how.stride, "chunks",
-	                      (json_int_t)a->n_chunks, "starts", (json_int_t)a->n_starts, "drafted",
-	                      (json_int_t)a->drafted, "accepted", (json_int_t)a->accepted, "rejections",
-	                      (json_int_t)a->rejections);
+	json_t *o =
+	        json_pack("{s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "model",
+	                  rv_cli_json_path(rv_model_path(w->target_model)), "draft",
+	                  rv_cli_json_path(rv_model_path(w->draft_model)), "file",
+	                  rv_cli_json_path(w->args.file), "k", a->k, "chunk", (json_int_t)w->how.chunk,
+	                  "stride", (json_int_t)w->how.stride, "chunks", (json_int_t)a->n_chunks,
+	                  "starts", (json_int_t)a->n_starts, "drafted", (json_int_t)a->drafted,
+	                  "accepted", (json_int_t)a->accepted, "rejections", (json_int_t)a->rejections);
 	if (o == NULL)
 		return rv_cli_finish_json(w->cli, NULL);
 	json_object_set_new(o, "accepted_drafted", estimate_json(a->rate));
@@ -139,8 +140,8 @@ static int print_text(const work *w) {
 	const rv_draft_times *t = &w->times;
 	printf("greedy agreement of %s with %s, %lld tokens proposed at each of %lld starts in %lld "
 	       "pieces of %lld tokens\n",
-	       w->args.draft, w->load.model, (long long)a->k, (long long)a->n_starts,
-	       (long long)a->n_chunks, (long long)w->how.chunk);
+	       rv_model_path(w->draft_model), rv_model_path(w->target_model), (long long)a->k,
+	       (long long)a->n_starts, (long long)a->n_chunks, (long long)w->how.chunk);
 	printf("accepted / drafted           %7.2f %% ± %.2f\n", 100 * a->rate.value, 100 * a->rate.se);
 	printf("accepted / (acc. + rejected) %7.2f %% ± %.2f\n", 100 * a->alpha.value,
 	       100 * a->alpha.se);
@@ -191,17 +192,28 @@ static rv_status read_text(work *w) {
 }
 
 static int load(work *w) {
-	int status = rv_cli_open_model(w->cli, w->load.model, &w->target_model);
+	char pico[4096];
+	const char *draft = w->args.draft;
+	int status = rv_cli_open_load(w->cli, &w->load, &w->target_model);
+	if (status == RV_CLI_GO && draft == NULL) {
+		if (rv_cli_shipped("models/pico.gguf", pico, sizeof pico) != RV_OK)
+			return rv_cli_usage(w->cli,
+			                    "--draft: a draft model is needed (--draft FILE): %s",
+			                    rv_error_message());
+		draft = pico;
+	}
 	if (status == RV_CLI_GO)
-		status = rv_cli_open_model(w->cli, w->args.draft, &w->draft_model);
+		status = rv_cli_open_model(w->cli, draft, &w->draft_model);
 	if (status != RV_CLI_GO)
 		return status;
 	if (rv_perplexity_comparable(w->draft_model, w->target_model) != RV_OK || read_text(w) != RV_OK)
 		return rv_cli_fail(w->cli);
 	w->load.n_ctx = w->how.chunk + w->how.k;
+	rv_cli_model plain = w->load; /* the adapters are the target's */
+	plain.n_adapters = 0;
 	status = rv_cli_open_context(w->cli, &w->load, w->target_model, &w->target);
 	if (status == RV_CLI_GO)
-		status = rv_cli_open_context(w->cli, &w->load, w->draft_model, &w->draft);
+		status = rv_cli_open_context(w->cli, &plain, w->draft_model, &w->draft);
 	return status;
 }
 
@@ -234,10 +246,6 @@ int rv_cmd_eval_draft(rv_cli *cli) {
 	int status = rv_cli_parse(cli, tables, values);
 	if (status != RV_CLI_GO)
 		return status;
-	if (is_empty(w.load.model))
-		return rv_cli_usage(cli, "--model: a target is needed (-m FILE)");
-	if (is_empty(w.args.draft))
-		return rv_cli_usage(cli, "--draft: a draft model is needed (--draft FILE)");
 	if (is_empty(w.args.file))
 		return rv_cli_usage(cli, "--file: a text is needed (-f FILE)");
 	if (w.load.n_ctx > 0)
@@ -255,7 +263,7 @@ int rv_cmd_eval_draft(rv_cli *cli) {
 	rv_free(w.ids);
 	rv_context_destroy(w.target);
 	rv_context_destroy(w.draft);
-	rv_model_release(w.target_model);
+	rv_cli_close_load(&w.load, w.target_model);
 	rv_model_release(w.draft_model);
 	return status;
 }

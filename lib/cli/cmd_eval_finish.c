@@ -13,11 +13,30 @@ static json_t *model_args(const rv_eval_work *w) {
 	if (w->model == NULL)
 		return rv_cli_json_text(w->args.judge, strlen(w->args.judge));
 	char text[8192];
-	int n = snprintf(text, sizeof text, "model=%.4000s,n_ctx=%lld,backend=%s,kv=%s,attn=%s",
-	                 rv_model_path(w->model), (long long)rv_scorer_max_length(w->answerer.scorer),
-	                 rv_cli_backends[w->load.backend], rv_cli_kv_types[w->load.kv],
-	                 rv_cli_attentions[w->load.attention]);
-	return rv_cli_json_text(text, (size_t)n);
+	size_t n = (size_t)snprintf(
+	        text, sizeof text, "model=%.4000s,n_ctx=%lld,backend=%s,kv=%s,attn=%s",
+	        rv_model_path(w->model), (long long)rv_scorer_max_length(w->answerer.scorer),
+	        rv_cli_backends[w->load.backend], rv_cli_kv_types[w->load.kv],
+	        rv_cli_attentions[w->load.attention]);
+	for (int i = 0; i < w->load.n_adapters && n < sizeof text - 512; i++)
+		n += (size_t)snprintf(text + n, sizeof text - n, ",lora=%.400s:%g",
+		                      rv_adapter_path(w->load.adapters[i].adapter),
+		                      w->load.adapters[i].scale);
+	return rv_cli_json_text(text, n);
+}
+
+/* Their checksums and scales; NULL: none, or out of memory. */
+static json_t *adapters_json(const rv_eval_work *w) {
+	json_t *all = w->load.n_adapters > 0 ? json_array() : NULL;
+	for (int i = 0; i < w->load.n_adapters; i++) {
+		const rv_adapter_use *use = &w->load.adapters[i];
+		char sha256[65];
+		if (rv_file_sha256(rv_adapter_path(use->adapter), sha256) != RV_OK)
+			sha256[0] = '\0';
+		json_array_append_new(all,
+		                      json_pack("{s:s, s:f}", "sha256", sha256, "scale", use->scale));
+	}
+	return all;
 }
 
 json_t *rv_eval_identity(const rv_eval_work *w) {
@@ -35,6 +54,8 @@ json_t *rv_eval_identity(const rv_eval_work *w) {
 	json_object_set_new(id, "backend", json_string(rv_cli_backends[w->load.backend]));
 	json_object_set_new(id, "kv", json_string(rv_cli_kv_types[w->load.kv]));
 	json_object_set_new(id, "attn", json_string(rv_cli_attentions[w->load.attention]));
+	if (w->load.n_adapters > 0)
+		json_object_set_new(id, "adapters", adapters_json(w));
 	return id;
 }
 

@@ -86,7 +86,7 @@ int rv_cmd_logits(rv_cli *cli) {
 	if (rv_cli_check_output(args.out) != RV_OK)
 		return rv_cli_fail(cli);
 	rv_cli_hold_signals();
-	status = rv_cli_open_model(cli, load.model, &model);
+	status = rv_cli_open_load(cli, &load, &model);
 	if (status == RV_CLI_GO) {
 		int64_t n_vocab = rv_model_hparams(model)->n_vocab;
 		if (rv_cli_parse_ids(args.tokens, n_vocab, &ids, &n) != RV_OK)
@@ -104,6 +104,6 @@ int rv_cmd_logits(rv_cli *cli) {
 	}
 	rv_free(ids);
 	rv_context_destroy(ctx);
-	rv_model_release(model);
+	rv_cli_close_load(&load, model);
 	return status;
 }

@@ -229,7 +229,7 @@ static rv_status read_text(work *w) {
 }
 
 static int load(work *w) {
-	int status = rv_cli_open_model(w->cli, w->load.model, &w->model);
+	int status = rv_cli_open_load(w->cli, &w->load, &w->model);
 	if (status == RV_CLI_GO && w->args.base != NULL)
 		status = rv_cli_open_model(w->cli, w->args.base, &w->base_model);
 	if (status != RV_CLI_GO)
@@ -238,9 +238,11 @@ static int load(work *w) {
 		return rv_cli_fail(w->cli);
 	if (read_text(w) != RV_OK)
 		return rv_cli_fail(w->cli);
+	rv_cli_model plain = w->load; /* the base has no adapters */
+	plain.n_adapters = 0;
 	status = rv_cli_open_context(w->cli, &w->load, w->model, &w->ctx);
 	if (status == RV_CLI_GO && w->base_model != NULL)
-		status = rv_cli_open_context(w->cli, &w->load, w->base_model, &w->base);
+		status = rv_cli_open_context(w->cli, &plain, w->base_model, &w->base);
 	return status;
 }
 
@@ -295,7 +297,7 @@ int rv_cmd_perplexity(rv_cli *cli) {
 	rv_free(w.ids);
 	rv_context_destroy(w.ctx);
 	rv_context_destroy(w.base);
-	rv_model_release(w.model);
+	rv_cli_close_load(&w.load, w.model);
 	rv_model_release(w.base_model);
 	return status;
 }

@@ -83,7 +83,7 @@ static int parse(run *r) {
 	                             rv_cli_context_options, NULL};
 	void *values[] = {&r->args, &r->sampling, &r->load, &r->load};
 	r->args = (run_args){.n_predict = 128};
-	return rv_cli_parse_sampling(r->cli, tables, values, &r->sampling);
+	return rv_cli_parse_sampling(r->cli, tables, values, &r->sampling, &r->load);
 }
 
 static int check(const run *r) {
@@ -246,7 +246,7 @@ static int generate(run *r) {
 }
 
 static int prepare(run *r) {
-	int status = rv_cli_open_model(r->cli, r->load.model, &r->model);
+	int status = rv_cli_open_load(r->cli, &r->load, &r->model);
 	if (status == RV_CLI_GO)
 		status = get_prompt(r);
 	if (status == RV_CLI_GO)
@@ -283,6 +283,6 @@ int rv_cmd_run(rv_cli *cli) {
 	rv_free(r.prompt);
 	rv_sampler_destroy(r.sampler);
 	rv_context_destroy(r.ctx);
-	rv_model_release(r.model);
+	rv_cli_close_load(&r.load, r.model);
 	return status;
 }

@@ -40,12 +40,30 @@ typedef struct rv_kv_view {
 	rv_kv_type type;
 } rv_kv_view;
 
-/* One product of a matmul call: y = w x (+ bias). All products of a call share x. */
+/* One product of a matmul call: y = w x (+ bias) (+ what adapters add). All products of a call share x.
+ */
 typedef struct rv_product {
 	const rv_weight *w;
 	const rv_weight *bias; /* NULL: none */
 	rv_tensor y;
+	rv_role role; /* what adapters know it by */
+	int64_t layer;
 } rv_product;
+
+/* Sets of adapters of a context, and which one each row of a product uses. */
+typedef struct rv_adapter_set {
+	rv_adapter_use uses[RV_ADAPTER_SET_USES];
+	int n;
+} rv_adapter_set;
+
+#define RV_MAX_PRODUCTS 3 /* of a matmul call */
+typedef struct rv_deltas {
+	const rv_adapter_set *sets; /* [RV_ADAPTER_SETS] */
+	const rv_row *rows;
+	float *low;      /* scratch [RV_MAX_PRODUCTS, n_batch, width]: scaled A x, 64-byte aligned */
+	int64_t n_batch; /* most rows */
+	int64_t width;   /* of the widest set: sum of its ranks, each rounded up to 16 */
+} rv_deltas;
 
 typedef struct rv_backend rv_backend;
 
@@ -58,7 +76,9 @@ typedef struct rv_backend_ops {
 	/* x += r; y = rms_norm(x) w */
 	rv_status (*add_norm)(rv_backend *be, rv_tensor y, rv_tensor x, rv_tensor r, const rv_weight *w,
 	                      float eps);
-	rv_status (*matmul)(rv_backend *be, const rv_product *products, int n_products, rv_tensor x);
+	/* deltas: NULL when no row has adapters */
+	rv_status (*matmul)(rv_backend *be, const rv_product *products, int n_products, rv_tensor x,
+	                    const rv_deltas *deltas);
 	/* cos/sin of every row's position: table [rows, n_rot / 2, 2]; freqs: NULL or per-pair divisors
 	 */
 	rv_status (*rope_table)(rv_backend *be, rv_tensor table, const rv_row *rows,

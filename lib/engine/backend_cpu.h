@@ -49,7 +49,15 @@ static inline float *rv_tensor_row(rv_tensor t, int64_t row) {
 size_t rv_cpu_attention_scratch(const rv_cpu_options *options);
 size_t rv_cpu_matmul_scratch(const rv_cpu_options *options);
 
-rv_status rv_cpu_matmul(rv_backend *be, const rv_product *products, int n_products, rv_tensor x);
+rv_status rv_cpu_matmul(rv_backend *be, const rv_product *products, int n_products, rv_tensor x,
+                        const rv_deltas *deltas);
+/* What adapters add, in two halves: A x of every row before the product's own threads start (low_rank),
+ * then B of it to rows [begin, end) of products[i].y (add_deltas). Sums run in an order that depends on
+ * nothing but the shapes. */
+rv_status rv_cpu_low_rank(const rv_cpu *c, const rv_product *products, int n_products, rv_tensor x,
+                          const rv_deltas *deltas);
+void rv_cpu_add_deltas(const rv_cpu *c, const rv_product *products, int i, const rv_deltas *deltas,
+                       int64_t begin, int64_t end);
 rv_status rv_cpu_attention(rv_backend *be, rv_tensor out, rv_tensor q, const rv_hparams *hp,
                            const rv_row *rows, const rv_kv_view *kv, int64_t layer);
 

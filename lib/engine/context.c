@@ -152,7 +152,11 @@ static rv_status create_into(rv_context *ctx, const rv_context_options *options)
 	RV_TRY(RV_ALLOC(&ctx->output_row, o->n_batch, "batch"));
 	RV_TRY(RV_ALLOC(&ctx->output_flags, o->n_batch, "batch"));
 	RV_TRY(RV_ALLOC(&ctx->length, o->n_seqs, "sequences"));
-	return RV_ALLOC(&ctx->old_length, o->n_seqs, "sequences");
+	RV_TRY(RV_ALLOC(&ctx->seq_adapter, o->n_seqs, "sequences"));
+	RV_TRY(RV_ALLOC(&ctx->old_length, o->n_seqs, "sequences"));
+	RV_TRY(rv_context_set_adapters(ctx, 0, o->adapters, o->n_adapters));
+	o->adapters = ctx->sets[0].uses;
+	return RV_OK;
 }
 
 rv_status rv_context_create(rv_context **out, rv_model *model, const rv_context_options *options) {
@@ -184,6 +188,8 @@ void rv_context_destroy(rv_context *ctx) {
 	rv_free(ctx->output_flags);
 	rv_free(ctx->length);
 	rv_free(ctx->old_length);
+	rv_free(ctx->seq_adapter);
+	rv_context_drop_adapters(ctx);
 	rv_model_release(ctx->model);
 	rv_free(ctx);
 }
@@ -225,8 +231,9 @@ static rv_status admit_row(rv_context *ctx, const rv_row *r, int64_t i) {
 		               r->seq, ctx->options.n_seqs);
 	if (r->parent != -1)
 		return rv_fail(RV_ERR_UNSUPPORTED, "row %lld: parent rows (draft trees)", (long long)i);
-	if (r->adapter != 0)
-		return rv_fail(RV_ERR_UNSUPPORTED, "row %lld: adapters", (long long)i);
+	if (r->adapter < 0 || r->adapter >= RV_ADAPTER_SETS)
+		return rv_fail(RV_ERR_INVALID, "row %lld: set of adapters %d is not in [0, %d)",
+		               (long long)i, r->adapter, RV_ADAPTER_SETS);
 	if (r->flags & ~(RV_ROW_LOGITS | RV_ROW_HIDDEN))
 		return rv_fail(RV_ERR_INVALID, "row %lld: unknown flags %#x", (long long)i,
 		               (unsigned)r->flags);
@@ -236,6 +243,12 @@ static rv_status admit_row(rv_context *ctx, const rv_row *r, int64_t i) {
 	if (ctx->length[r->seq] >= ctx->options.n_ctx)
 		return rv_fail(RV_ERR_LIMIT, "row %lld: sequence %d is full (%lld tokens)",
 		               (long long)i, r->seq, (long long)ctx->options.n_ctx);
+	if (ctx->length[r->seq] == 0)
+		ctx->seq_adapter[r->seq] = r->adapter;
+	if (r->adapter != ctx->seq_adapter[r->seq])
+		return rv_fail(RV_ERR_INVALID,
+		               "row %lld: set of adapters %d, but sequence %d was begun with %d",
+		               (long long)i, r->adapter, r->seq, ctx->seq_adapter[r->seq]);
 	ctx->length[r->seq]++;
 	return RV_OK;
 }
@@ -317,5 +330,6 @@ rv_status rv_seq_copy(rv_context *ctx, int32_t from, int32_t to, int64_t length)
 	if (from != to)
 		rv_kv_cache_copy(&ctx->kv, from, to, length);
 	ctx->length[to] = length;
+	ctx->seq_adapter[to] = ctx->seq_adapter[from];
 	return RV_OK;
 }

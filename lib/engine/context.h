@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "kernels/kernels.h"
+#include "model/adapter.h"
 #include "model/model.h"
 
 #include <stdint.h>
@@ -33,6 +34,11 @@ typedef enum rv_attn_kind {
 
 typedef struct rv_context rv_context;
 
+typedef struct rv_adapter_use {
+	rv_adapter *adapter;
+	double scale; /* times the adapter's own alpha / rank */
+} rv_adapter_use;
+
 typedef struct rv_context_options {
 	int64_t n_ctx;           /* tokens a sequence can hold; 0: min(model's, 4096) */
 	int32_t n_seqs;          /* sequences that can live at once; default 1 */
@@ -43,6 +49,8 @@ typedef struct rv_context_options {
 	rv_attn_kind attention;  /* default FLASH */
 	int n_threads;           /* 0: rv_threads_default_count() */
 	int pin;                 /* default 1 */
+	const rv_adapter_use *adapters; /* of set 0, as rv_context_set_adapters; NULL: none */
+	int n_adapters;
 	rv_log log; /* the threads' report: a warning when some do not run or are not bound */
 } rv_context_options;
 
@@ -79,7 +87,7 @@ typedef struct rv_row {
 	int32_t position; /* must be the sequence's length at that moment */
 	int32_t parent;   /* -1. Draft trees will name the row before this one; anything else is refused
 	                   */
-	int32_t adapter;  /* 0: none. Adapter slots come with learning; anything else is refused */
+	int32_t adapter;  /* set of adapters (rv_context_set_adapters), the same for a whole sequence */
 	int32_t flags;    /* rv_row_flags */
 } rv_row;
 
@@ -108,6 +116,20 @@ rv_status rv_seq_truncate(rv_context *ctx, int32_t seq, int64_t length);
  * Now a copy of keys and values; a paged cache can share them behind the same call. RV_ERR_INVALID when
  * a sequence does not exist or `from` is shorter. */
 rv_status rv_seq_copy(rv_context *ctx, int32_t from, int32_t to, int64_t length);
+
+/* ---- adapters ---- */
+
+enum {
+	RV_ADAPTER_SETS = 8,    /* of a context */
+	RV_ADAPTER_SET_USES = 8 /* adapters that a set adds up */
+};
+
+/* Rows that name the set are computed with W + sum of scale * alpha / rank * B A. All sets are empty at
+ * first; rows of empty sets cost nothing and have the bits of a context without adapters. Retains the
+ * adapters. RV_ERR_INVALID, and nothing changed: a set or number out of range, a scale that is not
+ * finite, or a sequence that holds tokens (their keys and values were computed with the old set);
+ * RV_ERR_MISMATCH: an adapter for another shape. Allocates; n 0 empties the set. */
+rv_status rv_context_set_adapters(rv_context *ctx, int32_t set, const rv_adapter_use *uses, int n);
 
 /* ---- hooks ----
  * A table handed in at set-up; learn/ will use it to observe and add to the output of a named site

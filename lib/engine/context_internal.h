@@ -27,6 +27,9 @@ struct rv_context {
 	rv_kv_cache kv;
 	rv_kv_view kv_view;
 	rv_hooks hooks;
+	rv_adapter_set sets[RV_ADAPTER_SETS];
+	rv_deltas deltas;     /* width 0: no set has adapters */
+	int32_t *seq_adapter; /* [n_seqs] the set a sequence was begun with */
 	int (*cancelled)(void *user);
 	void *cancel_user;
 
@@ -46,5 +49,8 @@ struct rv_context {
 /* Evaluates n <= n_batch valid rows; appends outputs to slots from ctx->n_outputs on. `first` is the
  * number of rows[0] within the caller's batch. */
 rv_status rv_forward(rv_context *ctx, const rv_row *rows, int64_t n, int64_t first);
+
+/* Releases what rv_context_set_adapters holds (adapters.c). */
+void rv_context_drop_adapters(rv_context *ctx);
 
 #endif

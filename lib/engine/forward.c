@@ -14,32 +14,43 @@ static rv_tensor rows_from(rv_tensor t, int64_t begin, int64_t n) {
 	return t;
 }
 
-static rv_status project(rv_context *ctx, rv_role role, int64_t layer, rv_tensor y, rv_tensor x) {
-	rv_product p = {rv_model_weight(ctx->model, role, layer), NULL, y};
-	return ctx->backend->ops->matmul(ctx->backend, &p, 1, x);
+/* rows: those of x, for their adapters. */
+static rv_status multiply(rv_context *ctx, const rv_product *products, int n_products, rv_tensor x,
+                          const rv_row *rows) {
+	rv_deltas deltas = ctx->deltas;
+	deltas.rows = rows;
+	return ctx->backend->ops->matmul(ctx->backend, products, n_products, x,
+	                                 deltas.width ? &deltas : NULL);
 }
 
-static rv_status qkv(rv_context *ctx, int64_t layer, int64_t n) {
+static rv_status project(rv_context *ctx, rv_role role, int64_t layer, rv_tensor y, rv_tensor x,
+                         const rv_row *rows) {
+	rv_product p = {rv_model_weight(ctx->model, role, layer), NULL, y, role, layer};
+	return multiply(ctx, &p, 1, x, rows);
+}
+
+static rv_status qkv(rv_context *ctx, int64_t layer, const rv_row *rows, int64_t n) {
 	const rv_model *m = ctx->model;
 	rv_product p[] = {
 	        {rv_model_weight(m, RV_ATTN_Q, layer), rv_model_weight(m, RV_ATTN_Q_BIAS, layer),
-	         first_rows(ctx->q, n)},
+	         first_rows(ctx->q, n), RV_ATTN_Q, layer},
 	        {rv_model_weight(m, RV_ATTN_K, layer), rv_model_weight(m, RV_ATTN_K_BIAS, layer),
-	         first_rows(ctx->k, n)},
+	         first_rows(ctx->k, n), RV_ATTN_K, layer},
 	        {rv_model_weight(m, RV_ATTN_V, layer), rv_model_weight(m, RV_ATTN_V_BIAS, layer),
-	         first_rows(ctx->v, n)},
+	         first_rows(ctx->v, n), RV_ATTN_V, layer},
 	};
-	return ctx->backend->ops->matmul(ctx->backend, p, 3, first_rows(ctx->h, n));
+	return multiply(ctx, p, 3, first_rows(ctx->h, n), rows);
 }
 
-static rv_status feed_forward(rv_context *ctx, int64_t layer, int64_t n) {
+static rv_status feed_forward(rv_context *ctx, int64_t layer, const rv_row *rows, int64_t n) {
 	const rv_backend_ops *op = ctx->backend->ops;
 	rv_tensor gate = first_rows(ctx->gate, n), up = first_rows(ctx->up, n);
-	rv_product p[] = {{rv_model_weight(ctx->model, RV_FFN_GATE, layer), NULL, gate},
-	                  {rv_model_weight(ctx->model, RV_FFN_UP, layer), NULL, up}};
-	RV_TRY(op->matmul(ctx->backend, p, 2, first_rows(ctx->h, n)));
+	rv_product p[] = {
+	        {rv_model_weight(ctx->model, RV_FFN_GATE, layer), NULL, gate, RV_FFN_GATE, layer},
+	        {rv_model_weight(ctx->model, RV_FFN_UP, layer), NULL, up, RV_FFN_UP, layer}};
+	RV_TRY(multiply(ctx, p, 2, first_rows(ctx->h, n), rows));
 	RV_TRY(op->swiglu(ctx->backend, gate, gate, up));
-	return project(ctx, RV_FFN_DOWN, layer, first_rows(ctx->r, n), gate);
+	return project(ctx, RV_FFN_DOWN, layer, first_rows(ctx->r, n), gate, rows);
 }
 
 /* After the last layer's keys and values are stored, only rows that asked for an output matter: the
@@ -81,7 +92,7 @@ static rv_status outputs(rv_context *ctx, const rv_row *rows, int64_t n, int64_t
 	RV_TRY(ctx->backend->ops->add_norm(ctx->backend, hidden, first_rows(ctx->x, n),
 	                                   first_rows(ctx->r, n), norm, eps));
 	if (any_logits)
-		RV_TRY(project(ctx, RV_OUTPUT, 0, logits, hidden));
+		RV_TRY(project(ctx, RV_OUTPUT, 0, logits, hidden, rows));
 	for (int64_t i = 0; i < n; i++) {
 		/* The residual too: the norm turns an infinity into zeros. */
 		RV_TRY(check_output(ctx, rows_from(ctx->x, i, 1), "residual stream", &rows[i]));
@@ -113,7 +124,7 @@ rv_status rv_forward(rv_context *ctx, const rv_row *rows, int64_t n, int64_t fir
 		if (ctx->cancelled && ctx->cancelled(ctx->cancel_user))
 			return rv_fail(RV_ERR_CANCELLED, "evaluation cancelled in layer %lld",
 			               (long long)layer);
-		RV_TRY(qkv(ctx, layer, n));
+		RV_TRY(qkv(ctx, layer, rows, n));
 		rv_status st = op->rope_store(ctx->backend, first_rows(ctx->q, n),
 		                              first_rows(ctx->k, n), first_rows(ctx->v, n), ctx->rope,
 		                              rv_model_weight(m, RV_ATTN_Q_NORM, layer),
@@ -131,13 +142,13 @@ rv_status rv_forward(rv_context *ctx, const rv_row *rows, int64_t n, int64_t fir
 		rv_tensor a = first_rows(ctx->a, n);
 		RV_TRY(op->attention(ctx->backend, a, first_rows(ctx->q, n), hp, rows, &ctx->kv_view,
 		                     layer));
-		RV_TRY(project(ctx, RV_ATTN_OUT, layer, r, a));
+		RV_TRY(project(ctx, RV_ATTN_OUT, layer, r, a, rows));
 		if (ctx->hooks.attn_out)
 			RV_TRY(ctx->hooks.attn_out(ctx->hooks.user, layer, rows, n,
 			                           (float *)((char *)r.buffer->base + r.offset)));
 		RV_TRY(op->add_norm(ctx->backend, h, x, r, rv_model_weight(m, RV_FFN_NORM, layer),
 		                    eps));
-		RV_TRY(feed_forward(ctx, layer, n));
+		RV_TRY(feed_forward(ctx, layer, rows, n));
 		if (layer + 1 < hp->n_layers)
 			RV_TRY(op->add_norm(ctx->backend, h, x, r,
 			                    rv_model_weight(m, RV_ATTN_NORM, layer + 1), eps));

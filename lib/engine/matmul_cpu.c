@@ -14,6 +14,7 @@ typedef struct matmul_job {
 	const rv_product *products;
 	int n_products;
 	rv_tensor x;
+	const rv_deltas *deltas;       /* NULL: none */
 	const char *act[RV_ACT_COUNT]; /* rounded x by format */
 	size_t act_stride[RV_ACT_COUNT];
 } matmul_job;
@@ -116,6 +117,8 @@ static rv_status matmul_rows(void *arg, int64_t begin, int64_t end, int thread) 
 			rows_kernel(j, p, b, e);
 		if (p->bias)
 			add_bias(p, b, e);
+		if (j->deltas)
+			rv_cpu_add_deltas(j->c, j->products, i, j->deltas, b, e);
 	}
 	return RV_OK;
 }
@@ -130,9 +133,16 @@ static int64_t row_grain(const matmul_job *j, int64_t rows) {
 	return (grain + 7) & ~(int64_t)7;
 }
 
-rv_status rv_cpu_matmul(rv_backend *be, const rv_product *products, int n_products, rv_tensor x) {
-	matmul_job job = {.c = (rv_cpu *)be, .products = products, .n_products = n_products, .x = x};
+rv_status rv_cpu_matmul(rv_backend *be, const rv_product *products, int n_products, rv_tensor x,
+                        const rv_deltas *deltas) {
+	matmul_job job = {.c = (rv_cpu *)be,
+	                  .products = products,
+	                  .n_products = n_products,
+	                  .x = x,
+	                  .deltas = deltas};
 	RV_TRY(round_activations(&job));
+	if (deltas)
+		RV_TRY(rv_cpu_low_rank(job.c, products, n_products, x, deltas));
 	int64_t rows = 0;
 	for (int i = 0; i < n_products; i++)
 		rows += products[i].w->rows;

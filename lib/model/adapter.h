@@ -1,0 +1,37 @@
+/* LoRA adapters: GGUF files as llama.cpp reads them (general.type "adapter", adapter.type "lora"). For
+ * an adapted matrix W [out, in] the file holds W's name with ".lora_a", A [rank, in], and with
+ * ".lora_b", B [out, rank]; what it stands for is W + alpha / rank * B A (Hu et al., 2021,
+ * arXiv:2106.09685).
+ *
+ * Immutable after open, reference-counted, shared by threads and contexts. */
+#ifndef RV_MODEL_ADAPTER_H
+#define RV_MODEL_ADAPTER_H
+
+#include "model/model.h"
+
+typedef struct rv_adapter rv_adapter;
+
+typedef struct rv_adapter_part {
+	rv_weight a, b; /* a.rows == b.cols: the rank */
+	float scale;    /* alpha / rank */
+} rv_adapter_part;
+
+/* Maps a file made for models of this architecture and shape. Refused, by name of file and tensor: what
+ * is no adapter, another architecture, a tensor the model does not have or that is no projection, one
+ * factor without the other, shapes that do not fit, a rank beyond RV_ADAPTER_MAX_RANK, values that are
+ * not finite. The new adapter has one reference. */
+#define RV_ADAPTER_MAX_RANK 4096
+rv_status rv_adapter_open(rv_adapter **out, const char *path, const rv_model *model);
+rv_adapter *rv_adapter_retain(rv_adapter *adapter);
+void rv_adapter_release(rv_adapter *adapter); /* accepts NULL */
+
+const char *rv_adapter_path(const rv_adapter *adapter);
+const rv_gguf *rv_adapter_gguf(const rv_adapter *adapter);
+int64_t rv_adapter_n_params(const rv_adapter *adapter);
+int64_t rv_adapter_max_rank(const rv_adapter *adapter); /* of its parts */
+/* 1 when it fits models of this architecture and shape. */
+int rv_adapter_fits(const rv_adapter *adapter, const rv_model *model);
+/* NULL when the matrix is not adapted (layer is ignored for roles outside layers). */
+const rv_adapter_part *rv_adapter_find(const rv_adapter *adapter, rv_role role, int64_t layer);
+
+#endif
