@@ -118,14 +118,19 @@ static rv_status prepare(const rv_experiment *exp, const rv_run_config *config, 
 	rv_quality_settings(config->profile, RV_QUALITY_BRIEF, quality, sizeof quality);
 	snprintf(in->settings, sizeof in->settings, "tg %d sample %g s memory pp %d tg %d quality: %s",
 	         s.tg_tokens, s.sample_s, s.prompt_tokens, s.n_decoded, quality);
+	for (int v = 0; v < N_VARIANTS; v++)
+		rv_lab_note_adapters(config, in, &variants[v].text, 1);
 	rv_model_release(model);
 	return rv_quality_data_sha256(config, RV_QUALITY_BRIEF, in->data_sha256);
 }
 
-static rv_status open_context(rv_context **ctx, rv_model *model, int n_threads) {
+static rv_status open_context(rv_context **ctx, rv_subject who, int n_threads) {
+	const rv_adapter_use use = {who.adapter, 1};
 	rv_context_options options = rv_context_defaults();
 	options.n_threads = n_threads;
-	return rv_context_create(ctx, model, &options);
+	options.adapters = &use;
+	options.n_adapters = who.adapter != NULL;
+	return rv_context_create(ctx, who.model, &options);
 }
 
 /* ---- memory: of a fresh process that does nothing else ---- */
@@ -139,18 +144,18 @@ static void peak(double bytes[2]) {
 	bytes[1] = fmax(bytes[1], (double)m.file_bytes);
 }
 
-static rv_status use_model(rv_model *model, int n_threads, int n_prompt, int n_decoded,
+static rv_status use_model(rv_subject who, int n_threads, int n_prompt, int n_decoded,
                            double bytes[2]) {
 	int32_t tokens[MAX_TOKENS];
 	rv_row rows[MAX_TOKENS];
 	rv_context *ctx = NULL;
-	rv_random_tokens(tokens, MAX_TOKENS, 0, rv_model_hparams(model)->n_vocab);
+	rv_random_tokens(tokens, MAX_TOKENS, 0, rv_model_hparams(who.model)->n_vocab);
 	for (int i = 0; i < n_prompt + n_decoded; i++)
 		rows[i] = (rv_row){.token = tokens[i],
 		                   .position = i,
 		                   .parent = -1,
 		                   .flags = i + 1 < n_prompt ? 0 : RV_ROW_LOGITS};
-	RV_TRY(open_context(&ctx, model, n_threads));
+	RV_TRY(open_context(&ctx, who, n_threads));
 	rv_status status = rv_context_eval(ctx, rows, n_prompt);
 	peak(bytes);
 	for (int i = n_prompt; i < n_prompt + n_decoded && status == RV_OK; i++) {
@@ -161,17 +166,21 @@ static rv_status use_model(rv_model *model, int n_threads, int n_prompt, int n_d
 	return status;
 }
 
-/* --memory-of FILE THREADS PROMPT DECODED */
+/* --memory-of FILE ADAPTER|- THREADS PROMPT DECODED */
 static rv_status memory_of(char **args, double bytes[2]) {
 	int64_t n[3];
 	for (int i = 0; i < 3; i++)
-		RV_TRY(rv_parse_int(args[1 + i], 1, i == 0 ? RV_MAX_THREADS : MAX_TOKENS, &n[i]));
+		RV_TRY(rv_parse_int(args[2 + i], 1, i == 0 ? RV_MAX_THREADS : MAX_TOKENS, &n[i]));
 	if (n[1] + n[2] > MAX_TOKENS)
 		return rv_fail(RV_ERR_INVALID, "more than %d tokens", MAX_TOKENS);
-	rv_model *model = NULL;
-	RV_TRY(rv_model_open(&model, args[0], NULL));
-	rv_status status = use_model(model, (int)n[0], (int)n[1], (int)n[2], bytes);
-	rv_model_release(model);
+	rv_subject who = {NULL, NULL};
+	RV_TRY(rv_model_open(&who.model, args[0], NULL));
+	rv_status status =
+	        strcmp(args[1], "-") != 0 ? rv_adapter_open(&who.adapter, args[1], who.model) : RV_OK;
+	if (status == RV_OK)
+		status = use_model(who, (int)n[0], (int)n[1], (int)n[2], bytes);
+	rv_adapter_release(who.adapter);
+	rv_model_release(who.model);
 	return status;
 }
 
@@ -186,15 +195,17 @@ static int memory_main(char **args) {
 	return fflush(stdout) != 0 || status != RV_OK;
 }
 
-static rv_status measure_memory(const rv_run_config *c, const scale *s, const char *path,
+static rv_status measure_memory(const rv_run_config *c, const scale *s, rv_subject who,
                                 double bytes[2]) {
+	const char *adapter = who.adapter != NULL ? rv_adapter_path(who.adapter) : "-";
 	char numbers[3][16], text[512] = "";
 	const int values[3] = {c->n_threads, s->prompt_tokens, s->n_decoded};
 	for (int i = 0; i < 3; i++)
 		snprintf(numbers[i], sizeof numbers[0], "%d", values[i]);
 	char *const argv[] = {"exp_inference",
 	                      MEMORY_COMMAND,
-	                      (char *)(uintptr_t)path,
+	                      (char *)(uintptr_t)rv_model_path(who.model),
+	                      (char *)(uintptr_t)adapter,
 	                      numbers[0],
 	                      numbers[1],
 	                      numbers[2],
@@ -205,11 +216,10 @@ static rv_status measure_memory(const rv_run_config *c, const scale *s, const ch
 	return RV_OK;
 }
 
-/* ---- the fixture: every format's model, open at once ---- */
+/* ---- the fixture: every variant and format, open at once ---- */
 
 typedef struct arm {
-	char path[4096];
-	rv_model *model;
+	rv_subject who;
 	rv_context *ctx;
 	rv_token_run decode;
 	double tg_bound; /* tokens a second at most, by memory */
@@ -223,26 +233,39 @@ typedef struct fixture {
 	int is_medium;
 	int32_t tokens[MAX_TOKENS];
 	rv_power power;
-	arm arms[N_FORMATS]; /* by format; model NULL: not wanted */
+	arm arms[N_VARIANTS][N_FORMATS]; /* no model: not wanted */
 } fixture;
 
 static void teardown(void *user) {
 	fixture *f = user;
-	for (int i = 0; i < N_FORMATS; i++) {
-		rv_context_destroy(f->arms[i].ctx);
-		rv_model_release(f->arms[i].model);
+	for (int i = 0; i < N_VARIANTS * N_FORMATS; i++) {
+		arm *a = &f->arms[i / N_FORMATS][i % N_FORMATS];
+		rv_context_destroy(a->ctx);
+		rv_adapter_release(a->who.adapter);
+		rv_model_release(a->who.model);
 	}
 	rv_free(f);
 }
 
-static rv_status open_arm(fixture *f, int format) {
-	const rv_run_config *c = f->config;
-	arm *a = &f->arms[format];
+static rv_status open_format(const rv_run_config *c, int format, rv_model **out) {
+	char path[4096];
 	RV_TRY(rv_lab_quantized(c, c->inputs.model_path, c->inputs.model_sha256,
-	                        rv_quant_target_by_name(formats[format].text), a->path,
-	                        sizeof a->path));
-	RV_TRY(rv_model_open(&a->model, a->path, NULL));
-	RV_TRY(open_context(&a->ctx, a->model, c->n_threads));
+	                        rv_quant_target_by_name(formats[format].text), path, sizeof path));
+	return rv_model_open(out, path, NULL);
+}
+
+static rv_status open_arm(fixture *f, int variant, int format) {
+	const rv_run_config *c = f->config;
+	arm *a = &f->arms[variant][format];
+	char adapter[4096];
+	RV_TRY(open_format(c, format, &a->who.model));
+	const char *none =
+	        rv_lab_adapter(c, &c->inputs, variants[variant].text, adapter, sizeof adapter);
+	if (none != NULL)
+		return rv_fail(RV_ERR_NOT_FOUND, "%s: %s", variants[variant].text, none);
+	if (adapter[0] != '\0')
+		RV_TRY(rv_adapter_open(&a->who.adapter, adapter, a->who.model));
+	RV_TRY(open_context(&a->ctx, a->who, c->n_threads));
 	rv_context_set_cancel(a->ctx, c->cancelled, c->user);
 	a->decode = (rv_token_run){a->ctx, f->tokens, f->size.tg_tokens};
 	RV_TRY(rv_repeats_for(rv_decode_run, &a->decode, f->size.sample_s, &a->repeats));
@@ -258,22 +281,19 @@ static int is_medium(const rv_hparams *hp) {
 
 /* Quality beside base Q4_K_M's; asked here, for a repetition's cost says how many more there will be.
  */
-static rv_status ask_arm(fixture *f, int format, const char *na, double deadline_s) {
+static rv_status ask_arm(fixture *f, int variant, int format, const char *na, double deadline_s) {
 	const rv_run_config *c = f->config;
-	arm *a = &f->arms[format];
-	char path[4096];
-	rv_model *base = NULL;
+	arm *a = &f->arms[variant][format];
+	rv_subject base = {NULL, NULL};
 	if (na == NULL && 1e-9 * (double)rv_now_ns() > deadline_s)
 		na = "budget";
 	if (na != NULL) {
 		snprintf(a->quality.na, sizeof a->quality.na, "%s", na);
 		return RV_OK;
 	}
-	RV_TRY(rv_lab_quantized(c, c->inputs.model_path, c->inputs.model_sha256,
-	                        rv_quant_target_by_name(formats[Q4_K_M].text), path, sizeof path));
-	RV_TRY(rv_model_open(&base, path, NULL));
-	rv_status status = rv_quality_measure(c, a->model, base, &a->quality);
-	rv_model_release(base);
+	RV_TRY(open_format(c, Q4_K_M, &base.model));
+	rv_status status = rv_quality_measure(c, a->who, base, &a->quality);
+	rv_model_release(base.model);
 	return status;
 }
 
@@ -292,10 +312,10 @@ static rv_status fill_fixture(fixture *f, const rv_point *points, int n_points, 
 	for (int i = 0; i < n_points; i++) {
 		if (c->cancelled(c->user))
 			return rv_fail(RV_ERR_CANCELLED, "interrupted");
-		RV_TRY(open_arm(f, points[i].values[FORMAT]));
+		RV_TRY(open_arm(f, points[i].values[VARIANT], points[i].values[FORMAT]));
 	}
 	for (int i = 0; i < n_points; i++)
-		RV_TRY(ask_arm(f, points[i].values[FORMAT], na, deadline_s));
+		RV_TRY(ask_arm(f, points[i].values[VARIANT], points[i].values[FORMAT], na, deadline_s));
 	return RV_OK;
 }
 
@@ -332,9 +352,9 @@ static rv_status measure_speed(const fixture *f, const arm *a, rv_record *record
 
 static rv_status run(void *user, const rv_point *point, int repetition, rv_record *record) {
 	const fixture *f = user;
-	const arm *a = &f->arms[point->values[FORMAT]];
+	const arm *a = &f->arms[point->values[VARIANT]][point->values[FORMAT]];
 	double bytes[2];
-	RV_TRY(measure_memory(f->config, &f->size, a->path, bytes));
+	RV_TRY(measure_memory(f->config, &f->size, a->who, bytes));
 	record->values[MEMORY_MB] = bytes[0] * 1e-6;
 	record->values[MAPPED_MB] = bytes[1] * 1e-6;
 	if (f->is_medium)
@@ -355,11 +375,14 @@ static int has_point(const rv_experiment *exp, const rv_point *point) {
 	       (point->values[FORMAT] == Q4_K_M && (variant == BASE || speculative == OFF));
 }
 
-static const char *not_run(const rv_experiment *exp, const rv_point *point) {
+static const char *not_run(const rv_experiment *exp, const rv_run_config *config,
+                           const rv_point *point) {
+	char path[4096];
 	(void)exp;
-	if (point->values[VARIANT] != BASE)
-		return "no adapter for this variant in this build";
-	return point->values[SPECULATIVE] == ON ? "no speculative decoding in this build" : NULL;
+	if (point->values[SPECULATIVE] == ON)
+		return "no speculative decoding in this build";
+	return rv_lab_adapter(config, &config->inputs, variants[point->values[VARIANT]].text, path,
+	                      sizeof path);
 }
 
 static const rv_experiment inference = {
@@ -395,7 +418,7 @@ static const rv_experiment inference = {
 };
 
 int main(int argc, char **argv) {
-	if (argc == 6 && strcmp(argv[1], MEMORY_COMMAND) == 0)
+	if (argc == 7 && strcmp(argv[1], MEMORY_COMMAND) == 0)
 		return memory_main(argv + 2);
 	return rv_experiment_main(argc, argv, &inference);
 }

@@ -85,33 +85,43 @@ static rv_status prepare(const rv_experiment *exp, const rv_run_config *config, 
 	RV_TRY(rv_lab_open_model(config, "nano", &model, in));
 	rv_model_release(model);
 	rv_quality_settings(config->profile, RV_QUALITY_USUAL, in->settings, sizeof in->settings);
+	for (int v = 0; v < N_VARIANTS; v++)
+		rv_lab_note_adapters(config, in, &variants[v].text, 1);
 	return rv_quality_data_sha256(config, RV_QUALITY_USUAL, in->data_sha256);
 }
 
-/* ---- the fixture: a type's model and the unquantized one ---- */
+/* ---- the fixture: a variant's model of a type, and what it is held against ---- */
 
 typedef struct fixture {
 	const rv_run_config *config;
 	int type;
-	const char *na;        /* why the answers mean nothing; NULL: they do */
-	rv_model *model, *f16; /* f16 NULL: it is the model itself */
+	const char *na;      /* why the answers mean nothing; NULL: they do */
+	rv_subject own, ref; /* ref.model NULL: own is the reference itself */
+	const char *ref_name;
 } fixture;
 
 static void teardown(void *user) {
 	fixture *f = user;
-	rv_model_release(f->model);
-	rv_model_release(f->f16);
+	rv_model_release(f->own.model);
+	rv_model_release(f->ref.model);
+	rv_adapter_release(f->own.adapter);
+	rv_adapter_release(f->ref.adapter);
 	rv_free(f);
 }
 
-static rv_status open_type(const rv_run_config *c, int type, rv_model **out) {
-	char path[4096];
+static rv_status open_subject(const rv_run_config *c, int variant, int type, rv_subject *out) {
+	char path[4096], adapter[4096];
 	RV_TRY(rv_lab_quantized(c, c->inputs.model_path, c->inputs.model_sha256,
 	                        rv_quant_target_by_name(types[type].text), path, sizeof path));
-	return rv_model_open(out, path, NULL);
+	RV_TRY(rv_model_open(&out->model, path, NULL));
+	const char *none =
+	        rv_lab_adapter(c, &c->inputs, variants[variant].text, adapter, sizeof adapter);
+	if (none != NULL)
+		return rv_fail(RV_ERR_NOT_FOUND, "%s: %s", variants[variant].text, none);
+	return adapter[0] != '\0' ? rv_adapter_open(&out->adapter, adapter, out->model) : RV_OK;
 }
 
-static rv_status fill_fixture(fixture *f) {
+static rv_status fill_fixture(fixture *f, int variant) {
 	const rv_run_config *c = f->config;
 	rv_model *source;
 	RV_TRY(rv_model_open(&source, c->inputs.model_path, NULL));
@@ -119,8 +129,11 @@ static rv_status fill_fixture(fixture *f) {
 	rv_model_release(source);
 	if (f->na != NULL)
 		return RV_OK;
-	RV_TRY(open_type(c, f->type, &f->model));
-	return f->type != F16 ? open_type(c, F16, &f->f16) : RV_OK;
+	RV_TRY(open_subject(c, variant, f->type, &f->own));
+	if (f->type == F16 && variant == BASE)
+		return RV_OK;
+	f->ref_name = f->type == F16 ? "base" : types[F16].text;
+	return open_subject(c, f->type == F16 ? BASE : variant, F16, &f->ref);
 }
 
 static rv_status setup(const rv_experiment *exp, const rv_run_config *config, const rv_point *points,
@@ -131,7 +144,7 @@ static rv_status setup(const rv_experiment *exp, const rv_run_config *config, co
 	RV_TRY(RV_ALLOC(&f, 1, "experiment"));
 	f->config = config;
 	f->type = points[0].values[TYPE];
-	rv_status status = fill_fixture(f);
+	rv_status status = fill_fixture(f, points[0].values[VARIANT]);
 	if (status != RV_OK) {
 		teardown(f);
 		return status;
@@ -174,14 +187,14 @@ static void no_comparison(rv_record *record, const char *reason) {
 
 static rv_status measure(const fixture *f, rv_quality_task task, rv_record *record) {
 	rv_quality_items own, reference = {0};
-	RV_TRY(rv_quality_ask(f->config, f->model, task, RV_QUALITY_USUAL, &own));
+	RV_TRY(rv_quality_ask(f->config, f->own, task, RV_QUALITY_USUAL, &own));
 	rv_status status = score(f, &own.items, record);
-	if (f->f16 == NULL) {
+	if (f->ref.model == NULL) {
 		no_comparison(record, "is the reference");
 	} else {
-		rv_record_fact(record, REFERENCE, "%s", types[F16].text);
+		rv_record_fact(record, REFERENCE, "%s", f->ref_name);
 		if (status == RV_OK)
-			status = rv_quality_ask(f->config, f->f16, task, RV_QUALITY_USUAL, &reference);
+			status = rv_quality_ask(f->config, f->ref, task, RV_QUALITY_USUAL, &reference);
 		if (status == RV_OK)
 			status = compare(f, &own.items, &reference.items, record);
 	}
@@ -206,9 +219,12 @@ static int has_point(const rv_experiment *exp, const rv_point *point) {
 	return point->values[VARIANT] == BASE || type == F16 || type == Q4_K_M;
 }
 
-static const char *not_run(const rv_experiment *exp, const rv_point *point) {
+static const char *not_run(const rv_experiment *exp, const rv_run_config *config,
+                           const rv_point *point) {
+	char path[4096];
 	(void)exp;
-	return point->values[VARIANT] != BASE ? "no adapter for this variant in this build" : NULL;
+	return rv_lab_adapter(config, &config->inputs, variants[point->values[VARIANT]].text, path,
+	                      sizeof path);
 }
 
 static const rv_experiment quality = {

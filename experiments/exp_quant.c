@@ -276,7 +276,8 @@ static rv_status ask_format(fixture *f, int format, double deadline_s) {
 		return RV_OK;
 	}
 	int same = strcmp(text, rv_model_type_name(f->source)) == 0;
-	return rv_quality_measure(c, same ? f->source : a->model, f->source, &a->quality);
+	return rv_quality_measure(c, (rv_subject){same ? f->source : a->model, NULL},
+	                          (rv_subject){f->source, NULL}, &a->quality);
 }
 
 static rv_status fill_fixture(fixture *f, const rv_point *points, int n_points, double budget_s) {

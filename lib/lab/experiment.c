@@ -351,7 +351,7 @@ static rv_status prepare(program *p) {
 	c->inputs = inputs;
 	RV_TRY(rv_sweep_identity(p->exp, c, &p->identity));
 	rv_sweep_keys(p->exp, p->identity, p->points, p->n_points);
-	return rv_results_init(&p->results, p->exp, p->points, p->n_points);
+	return rv_results_init(&p->results, p->exp, c, p->points, p->n_points);
 }
 
 static void list_points(const program *p) {

@@ -140,10 +140,11 @@ struct rv_experiment {
 	const char *baseline;
 	/* Is there such a combination of values? NULL: every one is a point. */
 	int (*has_point)(const rv_experiment *exp, const rv_point *point);
-	/* Why a point cannot be measured by this build ("no speculative decoding in this build";
-	 * constant text), or NULL when it can. It keeps its place in all tables as not run, and no
-	 * other callback sees it. The callback may be NULL. */
-	const char *(*not_run)(const rv_experiment *exp, const rv_point *point);
+	/* Why a point cannot be measured by this build or of this model ("no speculative decoding in
+	 * this build"; constant text), or NULL when it can. config has its inputs. It keeps its place
+	 * in all tables as not run, and no other callback sees it. The callback may be NULL. */
+	const char *(*not_run)(const rv_experiment *exp, const rv_run_config *config,
+	                       const rv_point *point);
 	/* Longest set-up or repetition before the watchdog ends the fixture; 0: half of the budget. */
 	double limit_s[RV_PROFILE_COUNT];
 

@@ -19,10 +19,19 @@ rv_status rv_lab_synth(const rv_run_config *config, const char *preset, const ch
 rv_status rv_lab_quantized(const rv_run_config *config, const char *source, const char *sha256,
                            const rv_quant_target *target, char *path, size_t path_size);
 
-/* The model a run is about: the one given with -m, else `preset` in F16 under the run's seed. Opens it
- * (one reference, the caller's) and fills the path, checksum and label of `in`. */
+/* The model a run is about: the one given with -m, else `preset`: the trained one that ships
+ * (datasets/models), or F16 under the run's seed. Opens it (one reference, the caller's) and fills the
+ * path, checksum and label of `in`. */
 rv_status rv_lab_open_model(const rv_run_config *config, const char *preset, rv_model **out,
                             rv_inputs *in);
+
+/* The adapter that turns the run's model into a variant: NULL with its file in `path`, "" for the base;
+ * or why there is none (constant text). Adapters ship for the nano that ships. */
+const char *rv_lab_adapter(const rv_run_config *config, const rv_inputs *in, const char *variant,
+                           char *path, size_t size);
+/* Adds which adapters there are to in->settings. */
+void rv_lab_note_adapters(const rv_run_config *config, rv_inputs *in, const char *const *variants,
+                          int n);
 
 /* 1 when the file's weights are random (made by synth): its quality means nothing. */
 int rv_lab_is_synth(const rv_gguf *gguf);

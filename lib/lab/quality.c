@@ -174,14 +174,16 @@ static rv_status visit(void *user, const char *payload, size_t size) {
 	return status;
 }
 
-static rv_status open_items(asking *a, rv_model *model) {
-	char sha256[65], identity[512], hex[65], path[4096];
+static rv_status open_items(asking *a, rv_subject who) {
+	char sha256[65], adapter[65] = "", identity[512], hex[65], path[4096];
 	rv_journal_info info;
 	rv_level level;
-	RV_TRY(rv_model_sha256(model, sha256));
+	RV_TRY(rv_model_sha256(who.model, sha256));
+	if (who.adapter != NULL)
+		RV_TRY(rv_file_sha256(rv_adapter_path(who.adapter), adapter));
 	RV_TRY(rv_level_default(&level));
-	snprintf(identity, sizeof identity, "%s %g %s %s %s", a->set->task->name, a->set->task->version,
-	         sha256, rv_level_name(level), RV_ANSWER_CODE);
+	snprintf(identity, sizeof identity, "%s %g %s%s %s %s", a->set->task->name,
+	         a->set->task->version, sha256, adapter, rv_level_name(level), RV_ANSWER_CODE);
 	rv_sha256_hex(identity, strlen(identity), hex);
 	snprintf(path, sizeof path, "%.3900s/build/cache/items", a->config->root);
 	RV_TRY(rv_mkdirs(path));
@@ -220,16 +222,19 @@ static rv_status keep_items(const asking *a) {
 
 /* ---- asking ---- */
 
-static rv_status ask_rest(asking *a, rv_model *model) {
+static rv_status ask_rest(asking *a, rv_subject who) {
 	const rv_run_config *c = a->config;
 	rv_eval_answerer answerer = {.judge = rv_judge_defaults()};
 	rv_scorer_options o = rv_scorer_defaults();
 	rv_eval_run_info info;
+	const rv_adapter_use use = {who.adapter, 1};
 	o.context.n_threads = c->n_threads;
+	o.context.adapters = &use;
+	o.context.n_adapters = who.adapter != NULL;
 	answerer.judge.workers = c->n_threads;
 	answerer.judge.cancelled = c->cancelled;
 	answerer.judge.user = c->user;
-	RV_TRY(rv_scorer_create(&answerer.scorer, model, &o));
+	RV_TRY(rv_scorer_create(&answerer.scorer, who.model, &o));
 	rv_context_set_cancel(rv_scorer_context(answerer.scorer), c->cancelled, c->user);
 	int64_t room = rv_scorer_max_length(answerer.scorer);
 	if (a->set->max_tokens >= room) /* as `ruvltra eval` does */
@@ -259,27 +264,27 @@ static rv_status values_of(const asking *a, int metric, rv_quality_items *out) {
 	return RV_OK;
 }
 
-static rv_status ask_set(asking *a, rv_model *model, int metric, rv_quality_items *out) {
+static rv_status ask_set(asking *a, rv_subject who, int metric, rv_quality_items *out) {
 	int64_t n = a->set->n_docs, n_known = 0;
 	RV_TRY(RV_ALLOC(&a->keys, n, "items"));
 	RV_TRY(RV_ALLOC(&a->replies, n, "items"));
 	RV_TRY(RV_ALLOC(&a->known, n, "items"));
 	for (int64_t i = 0; i < n; i++)
 		RV_TRY(make_key(a, i, a->keys[i]));
-	RV_TRY(open_items(a, model));
+	RV_TRY(open_items(a, who));
 	for (int64_t i = 0; i < n; i++)
 		n_known += a->known[i];
 	if (n_known < n)
-		RV_TRY(ask_rest(a, model));
+		RV_TRY(ask_rest(a, who));
 	return values_of(a, metric, out);
 }
 
-rv_status rv_quality_ask(const rv_run_config *config, rv_model *model, rv_quality_task task,
+rv_status rv_quality_ask(const rv_run_config *config, rv_subject who, rv_quality_task task,
                          rv_quality_depth depth, rv_quality_items *out) {
 	asking a = {.config = config, .lock = -1};
 	*out = (rv_quality_items){0};
 	RV_TRY(read_set(config, task, depth, &a.set));
-	rv_status status = ask_set(&a, model, tasks[task].metric, out);
+	rv_status status = ask_set(&a, who, tasks[task].metric, out);
 	rv_journal_close(a.journal);
 	rv_lock_release(a.lock);
 	for (int64_t i = 0; a.replies != NULL && i < a.set->n_docs; i++)
@@ -308,9 +313,9 @@ static void free_answers(answers *a) {
 		rv_quality_items_free(&a->of[t]);
 }
 
-static rv_status ask_counted(const rv_run_config *config, rv_model *model, answers *a) {
+static rv_status ask_counted(const rv_run_config *config, rv_subject who, answers *a) {
 	for (int t = 0; t < RV_QUALITY_N_COUNTED; t++) {
-		RV_TRY(rv_quality_ask(config, model, (rv_quality_task)t, RV_QUALITY_BRIEF, &a->of[t]));
+		RV_TRY(rv_quality_ask(config, who, (rv_quality_task)t, RV_QUALITY_BRIEF, &a->of[t]));
 		a->items[t] = a->of[t].items;
 	}
 	return RV_OK;
@@ -324,12 +329,12 @@ static rv_status as_reason(rv_status status, char na[RV_REASON_BYTES]) {
 	return RV_OK;
 }
 
-rv_status rv_quality_measure(const rv_run_config *config, rv_model *model, rv_model *base,
+rv_status rv_quality_measure(const rv_run_config *config, rv_subject who, rv_subject base,
                              rv_quality *out) {
 	answers own = {0}, of_base = {0};
 	enum { N = RV_QUALITY_N_COUNTED };
 	*out = (rv_quality){0};
-	rv_status status = ask_counted(config, model, &own);
+	rv_status status = ask_counted(config, who, &own);
 	if (status == RV_OK)
 		status = ask_counted(config, base, &of_base);
 	int asked = status == RV_OK;

@@ -6,7 +6,7 @@
 
 #include "lab/experiment.h"
 #include "lab/item_stats.h"
-#include "model/model.h"
+#include "model/adapter.h"
 
 /* X(id, task of lib/eval, its metric, does it count in the geometric mean?) */
 #define RV_QUALITY_TASKS(X)                                                                            \
@@ -41,6 +41,12 @@ typedef enum rv_quality_depth {
 void rv_quality_settings(rv_profile profile, rv_quality_depth depth, char *out, size_t size);
 rv_status rv_quality_data_sha256(const rv_run_config *config, rv_quality_depth depth, char hex[65]);
 
+/* Who is asked. */
+typedef struct rv_subject {
+	rv_model *model;
+	rv_adapter *adapter; /* NULL: none */
+} rv_subject;
+
 typedef struct rv_quality_items {
 	rv_task_items items; /* values owned by it */
 	int64_t n_asked;     /* of them now; the rest were known */
@@ -49,7 +55,7 @@ void rv_quality_items_free(rv_quality_items *q); /* accepts a zeroed one; zeroes
 
 /* Items of one task. RV_ERR_UNSUPPORTED or RV_ERR_NOT_FOUND where programs cannot be run apart from the
  * system; RV_ERR_CANCELLED: what was answered is kept. */
-rv_status rv_quality_ask(const rv_run_config *config, rv_model *model, rv_quality_task task,
+rv_status rv_quality_ask(const rv_run_config *config, rv_subject who, rv_quality_task task,
                          rv_quality_depth depth, rv_quality_items *out);
 /* Quality over the tasks that count, asked in brief, and its ratio to that of `base` on the same items.
  */
@@ -58,7 +64,7 @@ typedef struct rv_quality {
 	char na[RV_REASON_BYTES];       /* why neither is there; "" when they are */
 	char ratio_na[RV_REASON_BYTES]; /* why the ratio is not */
 } rv_quality;
-rv_status rv_quality_measure(const rv_run_config *config, rv_model *model, rv_model *base,
+rv_status rv_quality_measure(const rv_run_config *config, rv_subject who, rv_subject base,
                              rv_quality *out);
 /* Values of `metric` and of the two after it, its interval's ends, in %; or why there is none. */
 void rv_quality_record(rv_record *record, int metric, const rv_interval *value, const char *na);

@@ -12,8 +12,8 @@ const char *rv_point_status_text(rv_point_status status) {
 	return texts[status];
 }
 
-rv_status rv_results_init(rv_results *r, const rv_experiment *exp, const rv_point *points,
-                          int n_points) {
+rv_status rv_results_init(rv_results *r, const rv_experiment *exp, const rv_run_config *config,
+                          const rv_point *points, int n_points) {
 	rv_results fresh = {.exp = exp, .points = points, .n_points = n_points};
 	RV_TRY(RV_ALLOC(&fresh.results, n_points, "results"));
 	fresh.runs = json_array();
@@ -22,7 +22,7 @@ rv_status rv_results_init(rv_results *r, const rv_experiment *exp, const rv_poin
 		return rv_fail(RV_ERR_NO_MEMORY, "results: out of memory");
 	}
 	for (int p = 0; p < n_points && exp->not_run != NULL; p++)
-		fresh.results[p].cannot_run = exp->not_run(exp, &points[p]);
+		fresh.results[p].cannot_run = exp->not_run(exp, config, &points[p]);
 	*r = fresh;
 	return RV_OK;
 }

@@ -51,8 +51,8 @@ typedef struct rv_results {
 	uint64_t seed;            /* of resamples; by rv_results_finish */
 } rv_results;
 
-rv_status rv_results_init(rv_results *r, const rv_experiment *exp, const rv_point *points,
-                          int n_points);
+rv_status rv_results_init(rv_results *r, const rv_experiment *exp, const rv_run_config *config,
+                          const rv_point *points, int n_points);
 void rv_results_free(rv_results *r); /* accepts a zeroed one */
 
 /* ---- records of the journal: JSON texts ---- */

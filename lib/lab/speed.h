@@ -29,8 +29,8 @@ rv_timed_fn rv_prefill_run; /* all tokens in one call, logits of the last */
 void rv_random_tokens(int32_t *tokens, int n, uint64_t seed, int64_t n_vocab);
 
 /* Tokens a second that memory allows rv_decode_run of n tokens: every weight (of an untied embedding
- * one row) and, on average, half of the cache is read a token. A model that fits in the caches is held
- * against their bandwidth, measured here, not the memory's. */
+ * one row), every adapter and, on average, half of the cache is read a token. A model that fits in the
+ * caches is held against their bandwidth, measured here, not the memory's. */
 rv_status rv_decode_bound(const rv_run_config *config, const rv_context *ctx, int n, double *tok_s);
 
 #endif

@@ -69,7 +69,7 @@ static rv_status open_journal(rv_train_log *log, const rv_train_log_options *o) 
 		RV_TRY(set_aside(path));
 	rv_sha256_hex(o->identity, strlen(o->identity), hex);
 	snprintf(log->point.key, sizeof log->point.key, "%.16s", hex);
-	RV_TRY(rv_results_init(&log->results, &log->exp, &log->point, 1));
+	RV_TRY(rv_results_init(&log->results, &log->exp, NULL, &log->point, 1));
 	RV_TRY(rv_journal_open(&log->journal, path, o->identity, rv_results_add, &log->results, NULL));
 	find_last(log);
 	return append_run(log, o);

@@ -55,7 +55,7 @@ static rv_quality_items ask(rv_profile profile, rv_quality_depth depth, rv_model
                             rv_quality_task task) {
 	const rv_run_config c = config_of(profile);
 	rv_quality_items q;
-	assert_ok(rv_quality_ask(&c, model, task, depth, &q));
+	assert_ok(rv_quality_ask(&c, (rv_subject){model, NULL}, task, depth, &q));
 	return q;
 }
 
@@ -108,15 +108,18 @@ static void keeps_answers(void **state) {
 	const rv_run_config c = config_of(RV_PROFILE_QUICK);
 	rv_quality_items q, fresh;
 	polls_left = 40;
-	assert_int_equal(rv_quality_ask(&c, model, RV_QUALITY_TRUTHFULQA_MC2, RV_QUALITY_BRIEF, &q),
+	assert_int_equal(rv_quality_ask(&c, (rv_subject){model, NULL}, RV_QUALITY_TRUTHFULQA_MC2,
+	                                RV_QUALITY_BRIEF, &q),
 	                 RV_ERR_CANCELLED);
 	polls_left = 0;
-	assert_ok(rv_quality_ask(&c, model, RV_QUALITY_TRUTHFULQA_MC2, RV_QUALITY_BRIEF, &q));
+	assert_ok(rv_quality_ask(&c, (rv_subject){model, NULL}, RV_QUALITY_TRUTHFULQA_MC2,
+	                         RV_QUALITY_BRIEF, &q));
 	assert_true(q.n_asked > 0 && q.n_asked < q.items.n);
 	/* the same as asked in one go, elsewhere */
 	assert_int_equal(teardown(NULL), 0);
 	assert_int_equal(setup(NULL), 0);
-	assert_ok(rv_quality_ask(&c, model, RV_QUALITY_TRUTHFULQA_MC2, RV_QUALITY_BRIEF, &fresh));
+	assert_ok(rv_quality_ask(&c, (rv_subject){model, NULL}, RV_QUALITY_TRUTHFULQA_MC2,
+	                         RV_QUALITY_BRIEF, &fresh));
 	assert_int_equal(fresh.n_asked, fresh.items.n);
 	assert_memory_equal(q.items.values, fresh.items.values, (size_t)q.items.n * sizeof(double));
 	rv_quality_items_free(&q);

@@ -22,7 +22,7 @@ static void open_hand(hand *h, const char *baseline) {
 	assert_int_equal(rv_sweep_points(&h->exp, RV_PROFILE_QUICK, &all, &h->points, &h->n_points),
 	                 RV_OK);
 	rv_sweep_keys(&h->exp, "by hand", h->points, h->n_points);
-	assert_int_equal(rv_results_init(&h->results, &h->exp, h->points, h->n_points), RV_OK);
+	assert_int_equal(rv_results_init(&h->results, &h->exp, NULL, h->points, h->n_points), RV_OK);
 }
 
 static void close_hand(hand *h) {

@@ -62,7 +62,9 @@ static int toy_has_point(const rv_experiment *exp, const rv_point *p) {
 	return strcmp(rv_point_value(exp, p, 0)->text, "green") != 0 || p->values[1] == 0;
 }
 
-static const char *toy_not_run(const rv_experiment *exp, const rv_point *p) {
+static const char *toy_not_run(const rv_experiment *exp, const rv_run_config *config,
+                               const rv_point *p) {
+	(void)config;
 	return strcmp(rv_point_value(exp, p, 0)->text, "blue") == 0 ? "no blue here" : NULL;
 }
 

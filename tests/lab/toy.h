@@ -174,7 +174,7 @@ static inline rv_status toy_open(toy_session *s, const rv_experiment *exp, const
 	RV_TRY(rv_sweep_points(exp, RV_PROFILE_QUICK, only != NULL ? only : &all, &s->points,
 	                       &s->n_points));
 	rv_sweep_keys(exp, "toy identity", s->points, s->n_points);
-	RV_TRY(rv_results_init(&s->results, exp, s->points, s->n_points));
+	RV_TRY(rv_results_init(&s->results, exp, NULL, s->points, s->n_points));
 	return rv_journal_open(&s->journal, journal, "toy identity", rv_results_add, &s->results, NULL);
 }
 
