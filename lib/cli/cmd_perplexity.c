@@ -16,6 +16,7 @@
 typedef struct perplexity_args {
 	const char *file, *base;
 	int64_t n_chunks;
+	int by_position;
 } perplexity_args;
 
 static const rv_option options[] = {
@@ -36,6 +37,10 @@ static const rv_option options[] = {
          .min = 0,
          .max = 1e9,
          .help = "most chunks to score; 0: all"},
+        {.name = "by-position",
+         .kind = RV_OPT_FLAG,
+         .offset = offsetof(perplexity_args, by_position),
+         .help = "score whole chunks, and by how many tokens stand before"},
         {0},
 };
 
@@ -48,6 +53,7 @@ typedef struct work {
 	rv_context *ctx, *base;
 	int32_t *ids;
 	size_t n_ids;
+	rv_perplexity_positions positions;
 	struct timespec start;
 	int64_t n_shown;
 	int in_line; /* progress left a line of stderr open */
@@ -158,6 +164,12 @@ static int print_text(const work *w, const rv_perplexity *p) {
 		print_comparison(p);
 	else
 		printf("Final estimate: PPL = %.4f +/- %.5f\n", p->ppl.value, p->ppl.se);
+	for (int b = 0; w->args.by_position && b < w->positions.n; b++) {
+		const rv_perplexity_bucket *bucket = &w->positions.buckets[b];
+		printf("%5lld to %5lld tokens before: PPL = %.4f +/- %.5f (%lld positions)\n",
+		       (long long)bucket->from, (long long)bucket->to - 1, bucket->ppl.value,
+		       bucket->ppl.se, (long long)bucket->moments.n);
+	}
 	print_infinite("model", p->nll, p->n_impossible, p->n);
 	if (w->base != NULL)
 		print_infinite("base model", p->base_nll, p->n_base_impossible, p->n);
@@ -195,6 +207,18 @@ static json_t *comparison_as_json(const work *w, const rv_perplexity *p) {
 	return kl;
 }
 
+static json_t *positions_as_json(const work *w) {
+	json_t *rows = json_array();
+	for (int b = 0; b < w->positions.n; b++) {
+		const rv_perplexity_bucket *bucket = &w->positions.buckets[b];
+		json_t *row = json_pack("{s:I, s:I, s:I}", "from", (json_int_t)bucket->from, "to",
+		                        (json_int_t)bucket->to, "n", (json_int_t)bucket->moments.n);
+		set_estimate(row, "ppl", bucket->ppl);
+		json_array_append_new(rows, row);
+	}
+	return rows;
+}
+
 static int print_json(const work *w, const rv_perplexity *p) {
 	const char *path = rv_model_path(w->model);
 	json_t *o = json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "model",
@@ -208,6 +232,8 @@ static int print_json(const work *w, const rv_perplexity *p) {
 		set_estimate(o, "nll", p->nll);
 		if (w->base != NULL)
 			json_object_set_new(o, "kl", comparison_as_json(w, p));
+		if (w->args.by_position)
+			json_object_set_new(o, "by_position", positions_as_json(w));
 	}
 	return rv_cli_finish_json(w->cli, o);
 }
@@ -248,8 +274,10 @@ static int load(work *w) {
 
 static int measure(work *w) {
 	rv_perplexity result;
-	const rv_perplexity_options how = {
-	        .max_chunks = w->args.n_chunks, .progress = show_progress, .user = w};
+	const rv_perplexity_options how = {.max_chunks = w->args.n_chunks,
+	                                   .positions = w->args.by_position ? &w->positions : NULL,
+	                                   .progress = show_progress,
+	                                   .user = w};
 	rv_context_set_cancel(w->ctx, rv_cli_signal, NULL);
 	if (w->base != NULL)
 		rv_context_set_cancel(w->base, rv_cli_signal, NULL);

@@ -213,15 +213,35 @@ rv_status rv_perplexity_check_length(size_t n, int64_t n_ctx) {
 typedef struct measuring {
 	rv_context *ctx, *base;
 	const int32_t *tokens;
-	int32_t bos; /* -1: chunks begin with their own token */
-	int64_t n_ctx, n_batch;
-	rv_row *rows; /* [n_batch] */
+	int32_t bos;                   /* -1: chunks begin with their own token */
+	int64_t n_ctx, n_batch, first; /* first: scored from there on */
+	rv_row *rows;                  /* [n_batch] */
+	rv_perplexity_positions *positions;
 	rv_perplexity_sums *sums;
 } measuring;
 
 static rv_status eval(rv_context *ctx, const rv_row *rows, int64_t n) {
 	rv_status status = rv_context_eval(ctx, rows, n);
 	return status == RV_OK ? status : rv_fail_in(status, rv_model_path(rv_context_model(ctx)));
+}
+
+static void lay_out_buckets(rv_perplexity_positions *p, int64_t n_ctx) {
+	*p = (rv_perplexity_positions){0};
+	for (int64_t from = 0, to = 64; from < n_ctx - 1; from = to, to *= 2)
+		p->buckets[p->n++] =
+		        (rv_perplexity_bucket){.from = from, .to = to < n_ctx - 1 ? to : n_ctx - 1};
+}
+
+/* `before` tokens stand before the one that is scored, one of them the position's own. */
+static rv_status add_position(rv_perplexity_positions *p, int64_t before, const float *logits,
+                              int64_t n_vocab, int32_t next) {
+	double norm, nll = 0;
+	int b = 0;
+	RV_TRY(score(logits, n_vocab, next, "model", &norm, &nll));
+	while (before >= p->buckets[b].to)
+		b++;
+	rv_moments_add(&p->buckets[b].moments, nll);
+	return RV_OK;
 }
 
 /* Evaluates and scores n tokens of a chunk from position `at`. The last token of a chunk predicts
@@ -232,7 +252,7 @@ static rv_status measure_piece(measuring *m, const int32_t *chunk, int64_t at, i
 		m->rows[i] = (rv_row){.token = at + i == 0 && m->bos >= 0 ? m->bos : chunk[at + i],
 		                      .position = (int32_t)(at + i),
 		                      .parent = -1,
-		                      .flags = at + i >= m->n_ctx / 2 ? RV_ROW_LOGITS : 0};
+		                      .flags = at + i >= m->first ? RV_ROW_LOGITS : 0};
 	RV_TRY(eval(m->ctx, m->rows, n));
 	if (m->base != NULL)
 		RV_TRY(eval(m->base, m->rows, n));
@@ -242,6 +262,8 @@ static rv_status measure_piece(measuring *m, const int32_t *chunk, int64_t at, i
 			continue;
 		const float *base = m->base != NULL ? rv_context_logits(m->base, i) : NULL;
 		RV_TRY(rv_perplexity_add(m->sums, logits, base, n_vocab, chunk[at + i + 1]));
+		if (m->positions != NULL)
+			RV_TRY(add_position(m->positions, at + i, logits, n_vocab, chunk[at + i + 1]));
 	}
 	return RV_OK;
 }
@@ -265,7 +287,7 @@ static rv_status measure_chunk(measuring *m, int64_t index) {
 }
 
 static rv_status measure_chunks(measuring *m, int64_t n_chunks, const rv_perplexity_options *o) {
-	int64_t scored = m->n_ctx - 1 - m->n_ctx / 2;
+	int64_t scored = m->n_ctx - 1 - m->first;
 	RV_TRY(RV_ALLOC(&m->rows, m->n_batch, "rows"));
 	RV_TRY(rv_perplexity_sums_create(&m->sums, n_chunks * scored));
 	for (int64_t i = 0; i < n_chunks; i++) {
@@ -286,7 +308,9 @@ rv_status rv_perplexity_measure(rv_context *ctx, rv_context *base, const int32_t
 	               .tokens = tokens,
 	               .bos = tok != NULL && rv_tokenizer_add_bos(tok) ? rv_tokenizer_bos(tok) : -1,
 	               .n_ctx = o->n_ctx,
-	               .n_batch = o->n_batch};
+	               .n_batch = o->n_batch,
+	               .first = options->positions == NULL ? o->n_ctx / 2 : 0,
+	               .positions = options->positions};
 	if (base != NULL) {
 		const rv_context_options *b = rv_context_get_options(base);
 		RV_TRY(rv_perplexity_comparable(rv_context_model(ctx), rv_context_model(base)));
@@ -299,7 +323,11 @@ rv_status rv_perplexity_measure(rv_context *ctx, rv_context *base, const int32_t
 	int64_t n_chunks = (int64_t)(n / (size_t)m.n_ctx);
 	if (options->max_chunks > 0 && options->max_chunks < n_chunks)
 		n_chunks = options->max_chunks;
+	if (m.positions != NULL)
+		lay_out_buckets(m.positions, m.n_ctx);
 	rv_status status = measure_chunks(&m, n_chunks, options);
+	for (int b = 0; m.positions != NULL && b < m.positions->n; b++)
+		m.positions->buckets[b].ppl = exp_of(rv_moments_mean(&m.positions->buckets[b].moments));
 	if (status == RV_OK)
 		*out = rv_perplexity_final(m.sums);
 	rv_perplexity_sums_destroy(m.sums);

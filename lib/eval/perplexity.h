@@ -87,8 +87,24 @@ rv_status rv_perplexity_comparable(const rv_model *model, const rv_model *base);
 /* RV_ERR_INVALID with the counts when n tokens are fewer than 2 n_ctx, or n_ctx < 3. */
 rv_status rv_perplexity_check_length(size_t n, int64_t n_ctx);
 
+/* Perplexity by how many tokens of the chunk stand before the scored one: [0, 64), [64, 128),
+ * [128, 256), ..., the last up to the end of the chunk. */
+#define RV_PERPLEXITY_MAX_BUCKETS 32
+typedef struct rv_perplexity_bucket {
+	int64_t from, to;
+	rv_moments moments; /* of -log p, nats; .n positions */
+	rv_estimate ppl;    /* of these positions */
+} rv_perplexity_bucket;
+typedef struct rv_perplexity_positions {
+	int n;
+	rv_perplexity_bucket buckets[RV_PERPLEXITY_MAX_BUCKETS];
+} rv_perplexity_positions;
+
 typedef struct rv_perplexity_options {
 	int64_t max_chunks; /* 0: all */
+	/* Filled when not NULL; then all tokens of a chunk but its first are scored, not only those of
+	 * its second half. */
+	rv_perplexity_positions *positions;
 	/* After each chunk; i counts from 1. May be NULL. */
 	void (*progress)(void *user, int64_t i, int64_t n_chunks, const rv_perplexity *so_far);
 	void *user;

@@ -449,6 +449,53 @@ static void vocabularies(void **state) {
 	rv_model_release(model);
 }
 
+/* Every token of a chunk but the first is scored, and stands in the bucket of its position. */
+static void by_position(void **state) {
+	(void)state;
+	enum { LENGTH = 150, N = 2 * LENGTH };
+	static const int64_t bounds[][2] = {{0, 64}, {64, 128}, {128, LENGTH - 1}};
+	rv_model *model = tiny_model("qwen2", "F16");
+	rv_context *ctx = context_of(model, LENGTH, 40);
+	rv_perplexity_positions positions;
+	const rv_perplexity_options o = {.positions = &positions};
+	rv_perplexity p;
+	int32_t ids[N];
+	double sum[3] = {0};
+	rv_rng rng;
+	rv_rng_stream(&rng, 6, 0);
+	for (int i = 0; i < N; i++)
+		ids[i] = (int32_t)rv_rng_below(&rng, 512);
+	assert_ok(rv_perplexity_measure(ctx, NULL, ids, N, &o, &p));
+	assert_int_equal(p.n, 2 * (LENGTH - 1));
+	for (int c = 0; c < 2; c++) {
+		assert_ok(rv_seq_truncate(ctx, 0, 0));
+		for (int i = 0; i + 1 < LENGTH; i++) {
+			rv_row row = {.token = ids[c * LENGTH + i],
+			              .position = i,
+			              .parent = -1,
+			              .flags = RV_ROW_LOGITS};
+			assert_ok(rv_context_eval(ctx, &row, 1));
+			sum[i < 64    ? 0
+			    : i < 128 ? 1
+			              : 2] -=
+			        rv_logprob(rv_context_logits(ctx, 0), 512, ids[c * LENGTH + i + 1]);
+		}
+	}
+	assert_int_equal(positions.n, 3);
+	for (int b = 0; b < 3; b++) {
+		const rv_perplexity_bucket *k = &positions.buckets[b];
+		int64_t n = 2 * (bounds[b][1] - bounds[b][0]);
+		assert_int_equal(k->from, bounds[b][0]);
+		assert_int_equal(k->to, bounds[b][1]);
+		assert_int_equal(k->moments.n, n);
+		near(k->ppl.value, exp(sum[b] / (double)n), 1e-9 * k->ppl.value);
+		/* a neighbour's tokens would show */
+		assert_true(fabs(sum[b] / (double)n - sum[(b + 1) % 3] / (double)n) > 1e-6);
+	}
+	rv_context_destroy(ctx);
+	rv_model_release(model);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(known_perplexity),    cmocka_unit_test(known_divergences),
@@ -457,7 +504,7 @@ int main(void) {
 	        cmocka_unit_test(same_as_definition),  cmocka_unit_test(bos_begins_chunks),
 	        cmocka_unit_test(against_base),        cmocka_unit_test(chunks_and_progress),
 	        cmocka_unit_test(not_a_number),        cmocka_unit_test(refusals),
-	        cmocka_unit_test(vocabularies),
+	        cmocka_unit_test(vocabularies),        cmocka_unit_test(by_position),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
