@@ -35,6 +35,7 @@ typedef struct options {
 	rv_option_list only;
 	int64_t seed, n_threads;
 	double limit;
+	int64_t repetitions;
 } options;
 
 static const rv_option table[] = {
@@ -87,6 +88,13 @@ static const rv_option table[] = {
          .max = 1e6,
          .value_name = "S",
          .help = "seconds without progress until a fixture is given up; 0: by the budget"},
+        {.name = "repetitions",
+         .kind = RV_OPT_INT,
+         .offset = offsetof(options, repetitions),
+         .min = 0,
+         .max = 1e6,
+         .help = "stop when every point has so many, those of earlier runs included; 0: by the "
+                 "profile"},
         {.name = "json",
          .kind = RV_OPT_FLAG,
          .offset = offsetof(options, json),
@@ -249,10 +257,12 @@ static rv_status open_journal(program *p) {
 }
 
 static int is_complete(const program *p) {
+	int aim = p->exp->max_n[p->config.profile];
+	if (p->opt.repetitions > 0 && p->opt.repetitions < aim)
+		aim = (int)p->opt.repetitions;
 	for (int i = 0; i < p->n_points; i++) {
 		const rv_point_result *r = &p->results.results[i];
-		if (r->cannot_run == NULL && r->n_done < p->exp->max_n[p->config.profile] &&
-		    r->n_failures < RV_MAX_FAILURES)
+		if (r->cannot_run == NULL && r->n_done < aim && r->n_failures < RV_MAX_FAILURES)
 			return 0;
 	}
 	return 1;
@@ -282,6 +292,7 @@ static rv_status measure(program *p) {
 	                        .run = run,
 	                        .start_ns = p->start_ns,
 	                        .limit_s = p->opt.limit,
+	                        .max_n = (int)p->opt.repetitions,
 	                        .progress = rv_progress_show,
 	                        .user = &p->progress};
 	status = rv_sweep_run(&sweep);

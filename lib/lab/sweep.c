@@ -77,15 +77,20 @@ static rv_status journal_text(const rv_sweep *s, char *text) {
 	return status;
 }
 
+/* Repetitions aimed at. */
+static int aim(const rv_sweep *s) {
+	int max_n = s->exp->max_n[s->config->profile];
+	return s->max_n > 0 && s->max_n < max_n ? s->max_n : max_n;
+}
+
 /* Repetitions a point still wants; 0 for one that cannot be run, or failed in this process or too
  * often. */
 static int wanted(const rv_sweep *s, int point, int n_failures_before) {
 	const rv_point_result *r = &s->results->results[point];
-	int max_n = s->exp->max_n[s->config->profile];
 	if (r->cannot_run != NULL || r->n_failures > n_failures_before ||
-	    r->n_failures >= RV_MAX_FAILURES || r->n_done >= max_n)
+	    r->n_failures >= RV_MAX_FAILURES || r->n_done >= aim(s))
 		return 0;
-	return max_n - r->n_done;
+	return aim(s) - r->n_done;
 }
 
 static rv_status record_failure(const rv_sweep *s, int point, const char *why) {
@@ -131,7 +136,7 @@ static void report(const group *g, const char *label) {
 	double cost = 0;
 	for (int i = 0; i < g->n; i++) {
 		const rv_point_result *r = &s->results->results[g->members[i]];
-		int more = s->exp->max_n[s->config->profile] - r->n_done;
+		int more = aim(s) - r->n_done;
 		cost += more > 0 && r->n_failures == 0 ? more * r->cost_s : 0;
 	}
 	double left = cost > 0 ? fmax(0, fmin(cost, left_s(s))) : NAN;

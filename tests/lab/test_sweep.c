@@ -186,6 +186,23 @@ static void resume_anywhere(void **state) {
 	}
 }
 
+/* A few repetitions now, more later, never more than the experiment wants. */
+static void in_parts(void **state) {
+	(void)state;
+	static const int parts[][2] = {{2, 12}, {2, 12}, {4, 24}, {99, 30}};
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+		toy_session s;
+		assert_int_equal(toy_open(&s, &toy_experiment, path, NULL), RV_OK);
+		s.max_n = parts[i][0];
+		assert_int_equal(toy_measure(&s, &toy_experiment, rv_now_ns()), RV_OK);
+		assert_int_equal(s.status, RV_OK);
+		assert_int_equal(toy.n_runs, parts[i][1]);
+		if (parts[i][1] == 30)
+			check_complete(&s);
+		toy_close(&s);
+	}
+}
+
 static void selections_share_a_journal(void **state) {
 	(void)state;
 	const char *const items[] = {"hue=green"};
@@ -295,6 +312,7 @@ int main(void) {
 	        cmocka_unit_test(keys),
 	        cmocka_unit_test_setup(whole_sweep, fresh),
 	        cmocka_unit_test_setup(resume_anywhere, fresh),
+	        cmocka_unit_test_setup(in_parts, fresh),
 	        cmocka_unit_test_setup(selections_share_a_journal, fresh),
 	        cmocka_unit_test_setup(failing_point, fresh),
 	        cmocka_unit_test_setup(failing_setup, fresh),

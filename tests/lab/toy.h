@@ -164,6 +164,7 @@ typedef struct toy_session {
 	rv_journal *journal;
 	rv_run_config config;
 	rv_status status; /* of the sweep */
+	int max_n;        /* for the sweep */
 } toy_session;
 
 static inline rv_status toy_open(toy_session *s, const rv_experiment *exp, const char *journal,
@@ -195,7 +196,8 @@ static inline rv_status toy_measure(toy_session *s, const rv_experiment *exp, in
 	                        .results = &s->results,
 	                        .journal = s->journal,
 	                        .run = run,
-	                        .start_ns = start_ns};
+	                        .start_ns = start_ns,
+	                        .max_n = s->max_n};
 	s->status = rv_sweep_run(&sweep);
 	return rv_results_finish(&s->results, 1, "budget");
 }
