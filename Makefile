@@ -196,6 +196,11 @@ report: $(B)/bin/report ## draw the plots and write the report again from what w
 train: $(B)/bin/ruvltra $(B)/bin/corpus ## corpus, vocabulary, training [PROFILE=smoke|full STAGES='nano pico' ARGS=..]
 	@STAGES='$(STAGES)' ARGS='$(ARGS)' scripts/train.sh $(B) $(or $(PROFILE),full)
 
+# What stands in datasets/models is what was trained, and its cards what these commands print.
+.PHONY: model-cards
+model-cards: $(B)/bin/ruvltra $(B)/bin/corpus ## take over the trained models, evaluate them, write their cards [TRAINING=build/train/full]
+	@scripts/model-cards.py $(B) $(or $(TRAINING),$(B)/train/full)
+
 # The lab's own check: of two runs of one commit, taken in turns so that both see the machine's slow
 # changes, 95 % of the points agree within their intervals.
 .PHONY: check-agreement

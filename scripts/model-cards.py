@@ -13,6 +13,7 @@ import subprocess
 import sys
 
 import h5py
+import numpy
 
 BUILD, TRAINING = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 MODELS, KEPT = pathlib.Path("datasets/models"), BUILD / "model-cards"
@@ -64,9 +65,13 @@ def log_of(name):
     if not path.exists():
         return None
     with h5py.File(path) as f:
-        samples = next(iter(f["samples"].values()))
-        columns = {m: samples[m]["value"][()] if "value" in samples[m] else samples[m][()] for m in samples}
-        return columns
+        samples = {m: rows[()] for m, rows in next(iter(f["samples"].values())).items()}
+    n = int(samples["step"]["repetition"].max()) + 1
+    columns = {}
+    for metric, rows in samples.items():
+        columns[metric] = numpy.full(n, numpy.nan)
+        columns[metric][rows["repetition"]] = rows["value"]
+    return columns
 
 
 def metric_of(results, task):

@@ -54,7 +54,13 @@ bad_value --stop ''
 bad_value --tokens '' ' ' 1,x -1 1.5 99999999999 3072
 
 # ---- run: what is given twice, or not at all ----
+# away from the files that ship there is no default
+mkdir -p "$dir/alone/bin" && cp "$ruvltra" "$dir/alone/bin/"
+whole=$ruvltra ruvltra=$dir/alone/bin/ruvltra
 refused 'run without a model' 2 '--model' run --tokens 1
+refused 'bench without a model' 1 '--model' bench
+refused 'eval draft without a draft' 2 '--draft' eval draft -m "$model" -f "$model"
+ruvltra=$whole
 refused 'run with an empty model name' 2 '--model' run -m '' --tokens 1
 refused 'run without a prompt' 2 '--prompt' run -m "$model"
 refused 'run with two prompts' 2 '--prompt' run -m "$model" -p a --tokens 1
@@ -116,7 +122,6 @@ refused 'synth of an unknown preset' 2 'medium' synth giant "$dir/x"
 refused 'synth of an unknown type' 2 '--type' synth pico "$dir/x" --type Q9
 refused 'synth without a file' 2 'PRESET OUT' synth pico
 refused 'synth into a missing directory' 1 "$dir/no" synth pico "$dir/no/x"
-refused 'bench without a model' 2 '--model' bench
 refused 'bench of nothing' 2 '--n-prompt' bench -m "$model" -p 0 -n 0
 refused 'bench with a bad range' 2 '-p' bench -m "$model" -p 8-4
 refused 'bench with a bad list' 2 '-n' bench -m "$model" -n 1,,2
