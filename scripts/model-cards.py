@@ -28,7 +28,7 @@ ABOUT = {
     "agent": "A LoRA adapter for nano, for choosing the agent that should act: `--variant agent`.",
 }
 BARS = {  # what was aimed at, in %: task, metric, at least
-    "nano": [("mmlu", 60), ("routing", 80), ("gsm8k", 50), ("humaneval", 40)],
+    "nano": [("mmlu", 60), ("routing_heldout", 80), ("gsm8k", 50), ("humaneval", 40)],
 }
 METRIC = {
     "mmlu": "acc,none",
@@ -37,6 +37,8 @@ METRIC = {
     "truthfulqa_mc1": "acc,none",
     "truthfulqa_mc2": "acc,none",
     "routing": "acc,none",
+    "routing_heldout": "acc,none",
+    "routing_requests": "acc,none",
 }
 
 
@@ -185,8 +187,7 @@ def card(name):
     lines = [f"# {name}", "", ABOUT[name], "",
              f"`{path}`, {path.stat().st_size / 1e6:.2f} MB, F16, SHA-256 `{sha256(path)}`."]
     if info:
-        lines.append(f"Architecture {info['architecture']}, {info['parameters'] / 1e6:.2f} M parameters."
-                     if "parameters" in info else f"Architecture {info['architecture']}.")
+        lines.append(f"Architecture {info['architecture']}, {info['n_params'] / 1e6:.2f} M parameters.")
     lines += ["", "Trained from random weights (adapters: beside nano's) on the text of datasets/corpus alone: a generated, "
               "fictional world, small sums, small programs, requests and stories. It knows nothing else, and its English "
               "is that of the generator. For experiments and tests, not for use."]
