@@ -43,7 +43,6 @@ refused_chat() {
 # ---- help and usage ----
 accepted 'help' 'usage: ruvltra chat' chat --help
 accepted 'help with a broken model' '--template NAME' chat -m "$dir/none.gguf" --nonsense --help
-refused 'no model' 2 '--model' chat
 refused 'unknown option' 2 '--frobnicate' chat -m "$model" --frobnicate
 refused 'unknown template' 2 "'alpaca': is none of chatml, llama2, llama3, mistral" chat -m "$model" --template alpaca
 refused 'empty template' 2 "--template" chat -m "$model" --template ''

@@ -22,7 +22,6 @@ END
 accepted "help needs no model" '--fewshot' eval --help
 refused "no task" 2 "TASK: none given; known are mmlu, humaneval" eval -m "$model"
 refused "unknown task" 2 "TASK 'mmmlu': not known" eval mmmlu -m "$model"
-refused "no model" 2 "--model" eval mmlu --data "$sets"
 refused "negative limit" 2 "--limit" eval mmlu -m "$model" --limit -1
 refused "limit is a number" 2 "--limit" eval mmlu -m "$model" --limit 3x
 refused "resume and force" 2 "--resume, --force" eval mmlu -m "$model" --resume --force --out "$dir/r"
@@ -78,7 +77,6 @@ done
 
 # ---- a draft beside its target ----
 seq 400 >"$dir/text"
-refused "draft: none" 2 "eval draft --draft" eval draft -m "$model" -f "$dir/text"
 refused "draft: no text" 2 "eval draft --file" eval draft -m "$model" --draft "$model"
 refused "draft: a short text" 1 "tokens, --chunk is 65536" eval draft -m "$model" --draft "$model" -f "$dir/text" --chunk 65536
 refused "draft: k" 2 "--k" eval draft -m "$model" --draft "$model" -f "$dir/text" --k 17

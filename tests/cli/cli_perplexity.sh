@@ -95,7 +95,6 @@ report 'a line a chunk on stderr' $?
 
 # ---- faults ----
 refused 'no text' 2 '--file' perplexity -m "$f16"
-refused 'no model' 2 '--model' perplexity -f "$words"
 refused 'an empty base name' 2 '--kl-base' perplexity -m "$f16" -f "$words" --kl-base ''
 refused 'a chunk of 2 tokens' 2 '-c' perplexity -m "$f16" -f "$words" -c 2
 refused 'chunks -1' 2 '--chunks' perplexity -m "$f16" -f "$words" --chunks -1

@@ -47,7 +47,7 @@ run run --variant coder -p Once -n 8 --temp 0 --json
 [ "$status" = 0 ]
 report 'as JSON too' $?
 accepted 'eval takes the variant' routing eval routing --variant agent --limit 3
-accepted 'bench measures nano' nano bench -p 8 -n 4 -r 1
+accepted 'bench measures nano' qwen2 bench -p 8 -n 4 -r 1
 refused 'no such adapter' 1 'nothing.gguf' run --lora "$dir/nothing.gguf" -p Once
 refused 'an empty name' 1 '--lora' run --lora '' -p Once
 refused 'a scale that is no number' 1 '--lora' run --lora "$coder:much" -p Once

@@ -68,7 +68,7 @@ refused 'run with a stray word' 2 "'stray'" run -m "$model" --tokens 1 stray
 refused 'run with an empty prompt' 2 'empty' run -m "$model" -p ''
 refused 'a value for a flag' 2 '--ids' run -m "$model" --tokens 1 --ids=1
 # Options that come with later parts of the project must not be taken and ignored.
-for option in --kv-policy --lora --sona --store --session --draft --spec-rule; do
+for option in --kv-policy --sona --store --session --draft --spec-rule; do
 	refused "run $option" 2 "$option" run -m "$model" --tokens 1 $option x
 done
 long=$(head -c 120000 /dev/zero | tr '\0' a)
