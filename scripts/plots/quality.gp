@@ -41,8 +41,9 @@ do for [form in 'svg png'] {
 
 	set title 'Score, 95 % interval over items; the line is chance'
 	set ylabel '%' textcolor rgb ink
-	set yrange [0:100]
-	set key top right box lc rgb rule opaque samplen 1.5 spacing 1.1 width 1 height 0.4 font font.','.(form eq 'svg' ? '11' : '16')
+	set yrange [0:150] # room for the key above the bars
+	set ytics 0,20,100
+	set key top right vertical maxrows 3 box lc rgb rule opaque samplen 1 spacing 1.1 width -1 height 0.4 font font.','.(form eq 'svg' ? '11' : '16')
 	if (words(drawn) > 0) {
 		plot for [r in drawn] data every ::(r - 1)::(r - 1) \
 				using (x(int(r))):(column('score_pct')):(lo('score_pct')):(hi('score_pct')):(0.7 / m) \
@@ -58,9 +59,10 @@ do for [form in 'svg png'] {
 	unset label 1
 	unset label 2
 	unset key
-	set title 'Difference to F16 on the same items, 95 % interval'
+	set title 'Difference to the reference, item by item'
 	set ylabel 'points' textcolor rgb ink
 	set yrange [*:*]
+	set ytics autofreq
 	set arrow 1 from graph 0, first 0 to graph 1, first 0 nohead lc rgb soft lw 1
 	if (words(compared) > 0) {
 		plot for [r in compared] data every ::(r - 1)::(r - 1) \
