@@ -46,7 +46,7 @@ typedef struct rv_sweep {
 	int run;          /* number of this process's run record */
 	int64_t start_ns; /* of the program: the budget counts from here */
 	double limit_s;   /* longest set-up or repetition; 0: as the experiment says */
-	int max_n;        /* most repetitions of a point, those of earlier runs included; 0: as it says */
+	int max_n; /* most repetitions of a point, those of earlier runs included; 0: as it says */
 	void (*progress)(void *user, const rv_sweep_progress *p); /* may be NULL */
 	void *user;
 } rv_sweep;
