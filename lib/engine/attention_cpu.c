@@ -175,10 +175,14 @@ static void attend_standard(const attn_job *j, const attn_scratch *s, int64_t n_
 
 /* ---- items of work ---- */
 
-/* Tokens in the tile that starts at `row`: as long as the run goes on, at most tile_tokens. */
+/* Tokens in the tile that starts at `row`: as long as the run goes on, at most tile_tokens. A row of a
+ * draft tree sees keys of its own, so it is a tile by itself. */
 static int64_t tile_length(const attn_job *j, int64_t row) {
 	int64_t n = 1;
-	while (n < j->tile_tokens && row + n < j->q.rows && j->rows[row + n].seq == j->rows[row].seq &&
+	if (j->rows[row].parent >= 0)
+		return n;
+	while (n < j->tile_tokens && row + n < j->q.rows && j->rows[row + n].parent < 0 &&
+	       j->rows[row + n].seq == j->rows[row].seq &&
 	       j->rows[row + n].position == j->rows[row].position + n)
 		n++;
 	return n;
@@ -188,7 +192,7 @@ static void attend_tile(const attn_job *j, const attn_scratch *s, int64_t row, i
                         int64_t kv_head) {
 	int64_t d = j->hp->head_dim, g = heads_per_kv(&j->c->options), n_q = n_tokens * g;
 	int64_t n_keys = (int64_t)j->rows[row + n_tokens - 1].position + 1;
-	int64_t n_segments = j->kv->segments(j->kv->cache, j->rows[row].seq, j->layer, kv_head, n_keys,
+	int64_t n_segments = j->kv->segments(j->kv->cache, &j->rows[row], j->layer, kv_head, n_keys,
 	                                     s->segments, j->c->options.max_segments);
 	float scale = 1.0f / sqrtf((float)d);
 	for (int64_t t = 0; t < n_tokens; t++) {

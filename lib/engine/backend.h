@@ -29,9 +29,11 @@ typedef struct rv_segment {
 
 /* What attention needs to know of the cache; kv_cache.c is the first implementation. */
 typedef struct rv_kv_view {
-	/* Segments covering positions [0, n) of a sequence; at most `cap`; returns how many. */
-	int64_t (*segments)(const void *cache, int32_t seq, int64_t layer, int64_t kv_head, int64_t n,
-	                    rv_segment *out, int64_t cap);
+	/* Segments covering the first n keys that a row sees, in the order in which it sees them; at
+	 * most `cap`; returns how many. Plain rows (parent -1) of one sequence see the same keys, those
+	 * of its positions; a row of a draft tree sees its own ancestors after them. */
+	int64_t (*segments)(const void *cache, const rv_row *row, int64_t layer, int64_t kv_head,
+	                    int64_t n, rv_segment *out, int64_t cap);
 	/* Where to store the key and value row of (sequence, position). */
 	void (*slot)(const void *cache, int32_t seq, int64_t layer, int64_t kv_head, int64_t position,
 	             void **key, void **value);

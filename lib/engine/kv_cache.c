@@ -54,12 +54,12 @@ void rv_kv_cache_copy(const rv_kv_cache *kv, int32_t from, int32_t to, int64_t n
 		}
 }
 
-static int64_t segments(const void *cache, int32_t seq, int64_t layer, int64_t head, int64_t n,
+static int64_t segments(const void *cache, const rv_row *row, int64_t layer, int64_t head, int64_t n,
                         rv_segment *out, int64_t cap) {
 	const rv_kv_cache *kv = cache;
 	if (n == 0 || cap < 1)
 		return 0;
-	char *base = head_base(kv, seq, layer, head);
+	char *base = head_base(kv, row->seq, layer, head);
 	out[0] = (rv_segment){base, base + (size_t)kv->n_ctx * kv->row_bytes, kv->row_bytes, n,
 	                      kv->type};
 	return 1;
