@@ -1,0 +1,90 @@
+/* The prefix cache of a context with a paged KV cache: pages of prompts already evaluated, found again
+ * by their tokens, so that a prompt that begins like an earlier one is evaluated only from where it
+ * differs (radix tree over pages of tokens, prefix_tree.h).
+ *
+ * Pages are found under what they depend on besides their tokens: model, adapters, RoPE, cache type
+ * and page size. A prompt under another adapter, or under the same set after it was changed, never gets
+ * them. Logits after a hit are bit-identical to those of a cold run (SPEC 9).
+ *
+ * The cache holds references to pages of the context's budget. When the context needs a page and none
+ * is free, it gives up its least recently used one that no sequence uses and no pin holds. So a full
+ * cache never refuses a sequence.
+ *
+ * One caller at a time, the context's: every function here counts as a use of the context. All is
+ * deterministic: the same calls give the same hits and the same evictions.
+ */
+#ifndef RV_ENGINE_PREFIX_CACHE_H
+#define RV_ENGINE_PREFIX_CACHE_H
+
+#include "engine/context.h"
+
+#include <stdint.h>
+
+typedef struct rv_prefix_cache rv_prefix_cache;
+typedef struct rv_prefix_pin rv_prefix_pin;
+
+/* The context must be paged (RV_ERR_UNSUPPORTED), outlive the cache and have no other one. The cache
+ * answers the context's calls for pages until it is destroyed. */
+rv_status rv_prefix_cache_create(rv_prefix_cache **out, rv_context *ctx);
+/* Gives up all pages; pins need not be taken back before. Accepts NULL. */
+void rv_prefix_cache_destroy(rv_prefix_cache *cache);
+
+/* ---- prompts ---- */
+
+/* How many of a prompt's first tokens attaching would take from the cache: whole pages, and never the
+ * last token, whose logits are wanted. Changes nothing, not even what was used last. `adapter`: set of
+ * adapters (rv_row). 0 where an argument is out of range. */
+int64_t rv_prefix_cache_match(const rv_prefix_cache *cache, int32_t adapter, const int32_t *tokens,
+                              int64_t n);
+
+/* The empty sequence `seq` begins with what rv_prefix_cache_match finds; *n_cached tokens (0: none).
+ * The rest is evaluated from position *n_cached on, with the same set of adapters. RV_ERR_INVALID: the
+ * sequence holds tokens, or does not exist. */
+rv_status rv_prefix_cache_attach(rv_prefix_cache *cache, int32_t seq, int32_t adapter,
+                                 const int32_t *tokens, int64_t n, int64_t *n_cached);
+
+/* Offers the full pages of a sequence: tokens are those it holds at positions [0, n), n at most its
+ * length (RV_ERR_INVALID). Pages already there are kept, the others are shared with the sequence, which
+ * goes on as before. May be called at any time: after a prompt, a chunk of it, an answer. */
+rv_status rv_prefix_cache_insert(rv_prefix_cache *cache, int32_t seq, const int32_t *tokens, int64_t n);
+
+/* What evaluating a prompt brought. */
+typedef struct rv_prompt_result {
+	const float *logits; /* of the last token [n_vocab]; valid until the context's next eval */
+	int64_t n_cached;    /* tokens that came from the cache; the others were evaluated */
+} rv_prompt_result;
+
+/* Appends n >= 1 tokens to a sequence: an empty one begins with what is cached, the rest is evaluated,
+ * and what an empty one then holds is inserted. cache NULL: all is evaluated. On failure the sequence
+ * is as before the call; an insertion that finds no memory is no failure. */
+rv_status rv_prompt_eval(rv_context *ctx, rv_prefix_cache *cache, int32_t seq, const int32_t *tokens,
+                         int64_t n, int32_t adapter, rv_prompt_result *out);
+
+/* ---- what is kept ---- */
+
+/* Keeps the cached whole pages of these tokens from eviction until unpinned: *n_pinned tokens.
+ * RV_ERR_NOT_FOUND when nothing of them is cached. */
+rv_status rv_prefix_cache_pin(rv_prefix_cache *cache, int32_t adapter, const int32_t *tokens, int64_t n,
+                              rv_prefix_pin **out, int64_t *n_pinned);
+void rv_prefix_cache_unpin(rv_prefix_cache *cache, rv_prefix_pin *pin); /* accepts NULL */
+
+/* Gives up least recently used pages until n of them became free, or nothing more can: how many did.
+ * For callers with a policy of their own; the context asks by itself. */
+int64_t rv_prefix_cache_evict(rv_prefix_cache *cache, int64_t n);
+/* Pages that rv_prefix_cache_evict could free now: admission counts them as free. */
+int64_t rv_prefix_cache_reclaimable(const rv_prefix_cache *cache);
+/* Gives up every page that no pin holds. */
+void rv_prefix_cache_clear(rv_prefix_cache *cache);
+
+typedef struct rv_prefix_cache_stats {
+	int64_t n_lookups, n_hits; /* attach calls, and those that found a page or more */
+	int64_t tokens_asked, tokens_saved;
+	int64_t n_identities, n_nodes, n_pages; /* held now */
+	int64_t pages_inserted, pages_evicted;  /* since creation */
+} rv_prefix_cache_stats;
+void rv_prefix_cache_get_stats(const rv_prefix_cache *cache, rv_prefix_cache_stats *out);
+
+/* Checks every invariant of the tree (for tests): RV_ERR_INVALID says which does not hold. */
+rv_status rv_prefix_cache_verify(const rv_prefix_cache *cache);
+
+#endif
