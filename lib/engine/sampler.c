@@ -31,7 +31,7 @@ static rv_status in_bounds(const char *name, double v, double min, double max) {
 	return rv_fail(RV_ERR_INVALID, "sampler option %s: %g is not in [%g, %g]", name, v, min, max);
 }
 
-static rv_status check_options(const rv_sampler_options *o) {
+rv_status rv_sampler_check(const rv_sampler_options *o) {
 	RV_TRY(in_bounds("temperature", o->temperature, 0, 1e3));
 	RV_TRY(in_bounds("top_k", (double)o->top_k, 0, 2147483647.0));
 	RV_TRY(in_bounds("top_p", o->top_p, 1e-9, 1));
@@ -43,7 +43,7 @@ static rv_status check_options(const rv_sampler_options *o) {
 rv_status rv_sampler_create(rv_sampler **out, const rv_sampler_options *options, int64_t n_vocab) {
 	rv_sampler *s;
 	*out = NULL;
-	RV_TRY(check_options(options));
+	RV_TRY(rv_sampler_check(options));
 	if (n_vocab < 1 || n_vocab > INT32_MAX)
 		return rv_fail(RV_ERR_INVALID, "sampler: vocabulary of %lld tokens",
 		               (long long)n_vocab);
@@ -223,6 +223,13 @@ static int32_t best_candidate(const rv_sampler *s) {
 
 rv_status rv_sampler_next(rv_sampler *s, const float *logits, int32_t *id, double *logprob) {
 	const rv_sampler_options *o = &s->options;
+	if (o->temperature == 0 && o->repeat_penalty == 1 && !logprob) {
+		int64_t best = rv_argmax(logits, s->n_vocab); /* no candidates to weigh */
+		if (best >= 0 && logits[best] > -INFINITY) {
+			*id = (int32_t)best;
+			return RV_OK;
+		}
+	}
 	RV_TRY(gather(s, logits));
 	if (o->temperature == 0)
 		*id = best_candidate(s);
@@ -233,4 +240,30 @@ rv_status rv_sampler_next(rv_sampler *s, const float *logits, int32_t *id, doubl
 	if (logprob)
 		*logprob = rv_logprob(logits, s->n_vocab, *id);
 	return RV_OK;
+}
+
+static void count_ids(rv_sampler *s, const int32_t *ids, int64_t n, int32_t by) {
+	for (int64_t i = 0; i < n; i++)
+		if (ids[i] >= 0 && ids[i] < s->n_vocab)
+			s->count[ids[i]] += by;
+}
+
+rv_status rv_sampler_next_for(rv_sampler *s, const rv_sampler_options *options, rv_rng *rng,
+                              const int32_t *past, int64_t n_past, const float *logits, int32_t *id,
+                              double *logprob) {
+	const rv_sampler_options own = s->options;
+	const rv_rng own_rng = s->rng;
+	int64_t n_own = s->n_recent < own.repeat_last ? s->n_recent : own.repeat_last;
+	int64_t n = n_past < options->repeat_last ? n_past : options->repeat_last;
+	count_ids(s, s->recent, n_own, -1);
+	count_ids(s, past + n_past - n, n, 1);
+	s->options = *options;
+	s->rng = *rng;
+	rv_status st = rv_sampler_next(s, logits, id, logprob);
+	*rng = s->rng;
+	s->options = own;
+	s->rng = own_rng;
+	count_ids(s, past + n_past - n, n, -1);
+	count_ids(s, s->recent, n_own, 1);
+	return st;
 }

@@ -36,6 +36,16 @@ rv_status rv_sampler_next(rv_sampler *s, const float *logits, int32_t *id, doubl
 void rv_sampler_accept(rv_sampler *s, int32_t id);
 void rv_sampler_reset(rv_sampler *s);
 
+/* One sampler for many sequences: chooses as rv_sampler_next of a sampler with `options` would that has
+ * accepted past[0..n_past) and whose generator stands at *rng, which goes on. The sampler's own
+ * options, tokens and generator play no part and stay as they are. Options must have passed the check.
+ */
+rv_status rv_sampler_next_for(rv_sampler *s, const rv_sampler_options *options, rv_rng *rng,
+                              const int32_t *past, int64_t n_past, const float *logits, int32_t *id,
+                              double *logprob);
+/* RV_ERR_INVALID naming the option that is out of bounds. */
+rv_status rv_sampler_check(const rv_sampler_options *options);
+
 /* Index of the largest of n values, lowest index on ties; -1 when one is NaN. */
 int64_t rv_argmax(const float *x, int64_t n);
 /* log softmax(x)[id], computed in double. */

@@ -201,6 +201,53 @@ static void penalty_holds_for_its_window(void **state) {
 	rv_sampler_destroy(s);
 }
 
+/* Streams that take turns on one sampler choose what each alone on its own would. With `forget` the
+ * shared one is not told what a stream has chosen. */
+static int shared_differs(int forget) {
+	enum { STREAMS = 5, STEPS = 200, IDS = 50 };
+	rv_sampler *own[STREAMS], *shared = make(rv_sampler_defaults(), IDS);
+	rv_sampler_options o[STREAMS];
+	rv_rng rng[STREAMS], noise;
+	static int32_t past[STREAMS][STEPS];
+	int n_different = 0;
+	rv_rng_seed(&noise, 9);
+	for (int i = 0; i < STREAMS; i++) {
+		o[i] = rv_sampler_defaults();
+		o[i].temperature = 0.5 * i;
+		o[i].top_k = i == 2 ? 7 : 0;
+		o[i].top_p = i == 3 ? 1 : 0.9;
+		o[i].repeat_penalty = i == 4 ? 1 : 1.5;
+		o[i].repeat_last = 8 * i + 1;
+		o[i].seed = (uint64_t)i + 1;
+		rv_rng_seed(&rng[i], o[i].seed);
+		own[i] = make(o[i], IDS);
+		rv_sampler_accept(shared, 3 * i); /* its own window plays no part */
+	}
+	for (int step = 0; step < STEPS; step++)
+		for (int i = 0; i < STREAMS; i++) {
+			float logits[IDS];
+			int32_t id;
+			double logprob, own_logprob;
+			for (int k = 0; k < IDS; k++)
+				logits[k] = (float)(2 * rv_rng_normal(&noise)) + (k < 5 ? 2 : 0);
+			assert_ok(rv_sampler_next(own[i], logits, &past[i][step], &own_logprob));
+			assert_ok(rv_sampler_next_for(shared, &o[i], &rng[i], past[i],
+			                              forget ? 0 : step, logits, &id, &logprob));
+			n_different += id != past[i][step] || logprob != own_logprob;
+			rv_sampler_accept(own[i], past[i][step]);
+		}
+	for (int i = 0; i < STREAMS; i++)
+		rv_sampler_destroy(own[i]);
+	rv_sampler_destroy(shared);
+	return n_different;
+}
+
+static void one_sampler_serves_many(void **state) {
+	(void)state;
+	assert_int_equal(shared_differs(0), 0);
+	assert_true(shared_differs(1) > 0); /* control */
+}
+
 static void log_probabilities(void **state) {
 	(void)state;
 	double sum = 0;
@@ -221,6 +268,7 @@ int main(void) {
 	        cmocka_unit_test(draws_follow_the_distribution),
 	        cmocka_unit_test(same_seed_same_draws),
 	        cmocka_unit_test(penalty_holds_for_its_window),
+	        cmocka_unit_test(one_sampler_serves_many),
 	        cmocka_unit_test(log_probabilities),
 	};
 	return cmocka_run_group_tests_name("sampler", tests, NULL, NULL);
