@@ -1,9 +1,9 @@
 /* T2: inference configurations: decode speed, memory, watts, quality. */
-#include "base/mem.h"
 #include "base/options.h"
 #include "base/sysinfo.h"
 #include "engine/context.h"
 #include "lab/experiment.h"
+#include "lab/metrics.h"
 #include "lab/models.h"
 #include "lab/power.h"
 #include "lab/quality.h"
@@ -17,20 +17,17 @@
 
 /* ---- declaration ---- */
 
-static const rv_param_value variants[] = {
-        {"base", 0, RV_PROFILE_SMOKE}, {"coder", 0, RV_PROFILE_SMOKE}, {"agent", 0, RV_PROFILE_SMOKE}};
 static const rv_param_value formats[] = {{"Q4_K_M", 0, RV_PROFILE_SMOKE},
                                          {"Q5_K_M", 0, RV_PROFILE_SMOKE},
                                          {"Q8_0", 0, RV_PROFILE_SMOKE}};
 static const rv_param_value speculation[] = {{"off", 0, RV_PROFILE_SMOKE}, {"on", 0, RV_PROFILE_SMOKE}};
-enum { BASE, CODER, AGENT, N_VARIANTS };
 enum { Q4_K_M, Q5_K_M, Q8_0, N_FORMATS };
 enum { OFF, ON, N_SPECULATION };
 
 enum { VARIANT, FORMAT, SPECULATIVE, N_PARAMS };
 static const rv_param params[N_PARAMS] = {
         [VARIANT] = {"variant", "", "configuration of the base model", RV_PARAM_QUERY, RV_PARAM_TEXT,
-                     variants, N_VARIANTS},
+                     rv_variants, RV_VARIANT_COUNT},
         [FORMAT] = {"format", "", "type or mix the model is quantized to", RV_PARAM_QUERY,
                     RV_PARAM_TEXT, formats, N_FORMATS},
         [SPECULATIVE] = {"speculative", "", "is there a draft model?", RV_PARAM_QUERY, RV_PARAM_TEXT,
@@ -50,12 +47,7 @@ enum {
 	N_METRICS
 };
 static const rv_metric metrics[N_METRICS] = {
-        [TG] = {"tg_tok_s", "tok/s", "decode",
-                "tokens decoded a second, one sequence, from an empty cache, without sampling",
-                RV_HIGHER, 0, 0, "tg_roofline_pct", "%.1f"},
-        [TG_ROOFLINE] = {"tg_roofline_pct", "%", "decode, % of roofline",
-                         "decode / (read bandwidth / bytes read a token)", RV_HIGHER, 0, 0, NULL,
-                         "%.1f"},
+        [TG] = RV_METRIC_DECODE,
         [MEMORY_MB] = {"memory_mb", "MB", "memory",
                        "peak of anonymous and shared memory of a process of its own, 1e6 bytes",
                        RV_LOWER, 0, 0, NULL, "%.2f"},
@@ -68,15 +60,7 @@ static const rv_metric metrics[N_METRICS] = {
         [POWER] = {"power_w", "W", "power",
                    "energy of all processor packages while decoding, idle share included / time",
                    RV_LOWER, 0, 0, NULL, "%.1f"},
-        [QUALITY] =
-                {"quality_pct", "%", "quality",
-                 "geometric mean over tasks of (score - chance) / (1 - chance) against base Q4_K_M; "
-                 "interval by paired bootstrap over items",
-                 RV_HIGHER, 1, 0, NULL, "%.1f"},
-        [QUALITY_FROM] = {"quality_pct_from", "%", "quality, from", "lower end of its 95 % interval",
-                          RV_HIGHER, 1, 1, NULL, "%.1f"},
-        [QUALITY_TO] = {"quality_pct_to", "%", "quality, to", "upper end of its 95 % interval",
-                        RV_HIGHER, 1, 1, NULL, "%.1f"},
+        [QUALITY] = RV_METRIC_QUALITY(" against base Q4_K_M; interval by paired bootstrap over items"),
 };
 
 /* ---- how much is measured ---- */
@@ -118,8 +102,7 @@ static rv_status prepare(const rv_experiment *exp, const rv_run_config *config, 
 	rv_quality_settings(config->profile, RV_QUALITY_BRIEF, quality, sizeof quality);
 	snprintf(in->settings, sizeof in->settings, "tg %d sample %g s memory pp %d tg %d quality: %s",
 	         s.tg_tokens, s.sample_s, s.prompt_tokens, s.n_decoded, quality);
-	for (int v = 0; v < N_VARIANTS; v++)
-		rv_lab_note_adapters(config, in, &variants[v].text, 1);
+	rv_variant_note_all(config, in);
 	rv_model_release(model);
 	return rv_quality_data_sha256(config, RV_QUALITY_BRIEF, in->data_sha256);
 }
@@ -179,8 +162,7 @@ static rv_status memory_of(char **args, double bytes[2]) {
 	        strcmp(args[1], "-") != 0 ? rv_adapter_open(&who.adapter, args[1], who.model) : RV_OK;
 	if (status == RV_OK)
 		status = use_model(who, (int)n[0], (int)n[1], (int)n[2], bytes);
-	rv_adapter_release(who.adapter);
-	rv_model_release(who.model);
+	rv_subject_close(&who);
 	return status;
 }
 
@@ -233,38 +215,22 @@ typedef struct fixture {
 	int is_medium;
 	int32_t tokens[MAX_TOKENS];
 	rv_power power;
-	arm arms[N_VARIANTS][N_FORMATS]; /* no model: not wanted */
+	arm arms[RV_VARIANT_COUNT][N_FORMATS]; /* no model: not wanted */
 } fixture;
 
 static void teardown(void *user) {
 	fixture *f = user;
-	for (int i = 0; i < N_VARIANTS * N_FORMATS; i++) {
+	for (int i = 0; i < RV_VARIANT_COUNT * N_FORMATS; i++) {
 		arm *a = &f->arms[i / N_FORMATS][i % N_FORMATS];
 		rv_context_destroy(a->ctx);
-		rv_adapter_release(a->who.adapter);
-		rv_model_release(a->who.model);
+		rv_subject_close(&a->who);
 	}
-	rv_free(f);
-}
-
-static rv_status open_format(const rv_run_config *c, int format, rv_model **out) {
-	char path[4096];
-	RV_TRY(rv_lab_quantized(c, c->inputs.model_path, c->inputs.model_sha256,
-	                        rv_quant_target_by_name(formats[format].text), path, sizeof path));
-	return rv_model_open(out, path, NULL);
 }
 
 static rv_status open_arm(fixture *f, int variant, int format) {
 	const rv_run_config *c = f->config;
 	arm *a = &f->arms[variant][format];
-	char adapter[4096];
-	RV_TRY(open_format(c, format, &a->who.model));
-	const char *none =
-	        rv_lab_adapter(c, &c->inputs, variants[variant].text, adapter, sizeof adapter);
-	if (none != NULL)
-		return rv_fail(RV_ERR_NOT_FOUND, "%s: %s", variants[variant].text, none);
-	if (adapter[0] != '\0')
-		RV_TRY(rv_adapter_open(&a->who.adapter, adapter, a->who.model));
+	RV_TRY(rv_subject_open(&a->who, c, (rv_variant)variant, formats[format].text));
 	RV_TRY(open_context(&a->ctx, a->who, c->n_threads));
 	rv_context_set_cancel(a->ctx, c->cancelled, c->user);
 	a->decode = (rv_token_run){a->ctx, f->tokens, f->size.tg_tokens};
@@ -284,22 +250,24 @@ static int is_medium(const rv_hparams *hp) {
 static rv_status ask_arm(fixture *f, int variant, int format, const char *na, double deadline_s) {
 	const rv_run_config *c = f->config;
 	arm *a = &f->arms[variant][format];
-	rv_subject base = {NULL, NULL};
+	rv_subject base;
 	if (na == NULL && 1e-9 * (double)rv_now_ns() > deadline_s)
 		na = "budget";
 	if (na != NULL) {
 		snprintf(a->quality.na, sizeof a->quality.na, "%s", na);
 		return RV_OK;
 	}
-	RV_TRY(open_format(c, Q4_K_M, &base.model));
+	RV_TRY(rv_subject_open(&base, c, RV_VARIANT_BASE, formats[Q4_K_M].text));
 	rv_status status = rv_quality_measure(c, a->who, base, &a->quality);
-	rv_model_release(base.model);
+	rv_subject_close(&base);
 	return status;
 }
 
-static rv_status fill_fixture(fixture *f, const rv_point *points, int n_points, double budget_s) {
-	const rv_run_config *c = f->config;
-	double deadline_s = 1e-9 * (double)rv_now_ns() + QUALITY_SHARE * budget_s;
+static rv_status setup(const rv_experiment *exp, const rv_run_config *c, const rv_point *points,
+                       int n_points, void *user) {
+	fixture *f = user;
+	double deadline_s = 1e-9 * (double)rv_now_ns() + QUALITY_SHARE * exp->budget_s[c->profile];
+	f->config = c;
 	rv_model *source = NULL;
 	RV_TRY(rv_model_open(&source, c->inputs.model_path, NULL));
 	const rv_hparams *hp = rv_model_hparams(source);
@@ -316,20 +284,6 @@ static rv_status fill_fixture(fixture *f, const rv_point *points, int n_points, 
 	}
 	for (int i = 0; i < n_points; i++)
 		RV_TRY(ask_arm(f, points[i].values[VARIANT], points[i].values[FORMAT], na, deadline_s));
-	return RV_OK;
-}
-
-static rv_status setup(const rv_experiment *exp, const rv_run_config *config, const rv_point *points,
-                       int n_points, void **out) {
-	fixture *f = NULL;
-	RV_TRY(RV_ALLOC(&f, 1, "experiment"));
-	f->config = config;
-	rv_status status = fill_fixture(f, points, n_points, exp->budget_s[config->profile]);
-	if (status != RV_OK) {
-		teardown(f);
-		return status;
-	}
-	*out = f;
 	return RV_OK;
 }
 
@@ -371,18 +325,16 @@ static rv_status run(void *user, const rv_point *point, int repetition, rv_recor
 static int has_point(const rv_experiment *exp, const rv_point *point) {
 	(void)exp;
 	int variant = point->values[VARIANT], speculative = point->values[SPECULATIVE];
-	return (variant == BASE && speculative == OFF) ||
-	       (point->values[FORMAT] == Q4_K_M && (variant == BASE || speculative == OFF));
+	return (variant == RV_VARIANT_BASE && speculative == OFF) ||
+	       (point->values[FORMAT] == Q4_K_M && (variant == RV_VARIANT_BASE || speculative == OFF));
 }
 
 static const char *not_run(const rv_experiment *exp, const rv_run_config *config,
                            const rv_point *point) {
-	char path[4096];
 	(void)exp;
 	if (point->values[SPECULATIVE] == ON)
 		return "no speculative decoding in this build";
-	return rv_lab_adapter(config, &config->inputs, variants[point->values[VARIANT]].text, path,
-	                      sizeof path);
+	return rv_variant_na(config, (rv_variant)point->values[VARIANT]);
 }
 
 static const rv_experiment inference = {
@@ -412,6 +364,7 @@ static const rv_experiment inference = {
         .has_point = has_point,
         .not_run = not_run,
         .prepare = prepare,
+        .fixture_bytes = sizeof(fixture),
         .setup = setup,
         .run = run,
         .teardown = teardown,

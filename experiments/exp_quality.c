@@ -1,6 +1,6 @@
 /* T3: quality by task, variant and type, with intervals over items and paired tests. */
-#include "base/mem.h"
 #include "lab/experiment.h"
+#include "lab/metrics.h"
 #include "lab/models.h"
 #include "lab/quality.h"
 
@@ -11,20 +11,17 @@
 
 #define TASK_VALUE(id, task, metric, counts) {task, 0, RV_PROFILE_SMOKE},
 static const rv_param_value task_values[] = {RV_QUALITY_TASKS(TASK_VALUE)};
-static const rv_param_value variants[] = {
-        {"base", 0, RV_PROFILE_SMOKE}, {"coder", 0, RV_PROFILE_SMOKE}, {"agent", 0, RV_PROFILE_SMOKE}};
 static const rv_param_value types[] = {{"F16", 0, RV_PROFILE_SMOKE},
                                        {"Q8_0", 0, RV_PROFILE_QUICK},
                                        {"Q5_K_M", 0, RV_PROFILE_QUICK},
                                        {"Q4_K_M", 0, RV_PROFILE_SMOKE}};
-enum { BASE, N_VARIANTS = sizeof variants / sizeof variants[0] };
 enum { F16, Q8_0, Q5_K_M, Q4_K_M, N_TYPES };
 _Static_assert(N_TYPES == sizeof types / sizeof types[0], "a name for each type");
 
 enum { VARIANT, TYPE, TASK, N_PARAMS };
 static const rv_param params[N_PARAMS] = {
         [VARIANT] = {"variant", "", "configuration of the base model", RV_PARAM_BUILD, RV_PARAM_TEXT,
-                     variants, N_VARIANTS},
+                     rv_variants, RV_VARIANT_COUNT},
         [TYPE] = {"type", "", "type or mix the model is quantized to", RV_PARAM_BUILD, RV_PARAM_TEXT,
                   types, N_TYPES},
         [TASK] = {"task", "", "questions and how they are scored", RV_PARAM_QUERY, RV_PARAM_TEXT,
@@ -46,19 +43,12 @@ enum {
 	N_ITEMS,
 	N_METRICS
 };
-#define ENDS(stem, unit, what)                                                                         \
-	{stem "_from", unit,  what ", from", "lower end of the 95 % interval", RV_HIGHER, 1, 1,        \
-	 NULL,         "%.2f"},                                                                        \
-	{                                                                                              \
-		stem "_to", unit, what ", to", "upper end of the 95 % interval", RV_HIGHER, 1, 1,      \
-		        NULL, "%.2f"                                                                   \
-	}
 static const rv_metric metrics[N_METRICS] = {
         {"score_pct", "%", "score",
          "mean over the items: accuracy, pass@1, strict exact match, MC2; interval over items: "
          "Wilson's, of MC2 by bootstrap",
          RV_HIGHER, 1, 0, NULL, "%.2f"},
-        ENDS("score_pct", "%", "score"),
+        RV_METRIC_ENDS("score_pct", "%", "score", RV_HIGHER, "%.2f"),
         {"chance_pct", "%", "chance", "what guessing scores", RV_HIGHER, 1, 0, NULL, "%.2f"},
         {"above_chance_pct", "%", "above chance", "(score - chance) / (1 - chance)", RV_HIGHER, 1, 0,
          NULL, "%.2f"},
@@ -66,7 +56,7 @@ static const rv_metric metrics[N_METRICS] = {
          "score minus that of the reference on the same items: F16 of the variant, of F16 the base's; "
          "interval by paired bootstrap",
          RV_HIGHER, 1, 0, NULL, "%.2f"},
-        ENDS("difference_pct", "points", "difference"),
+        RV_METRIC_ENDS("difference_pct", "points", "difference", RV_HIGHER, "%.2f"),
         {"p", "", "p",
          "two-sided, of no difference: McNemar's exact test, of MC2 the sign-flip permutation test",
          RV_HIGHER, 1, 0, NULL, "%.3f"},
@@ -85,8 +75,7 @@ static rv_status prepare(const rv_experiment *exp, const rv_run_config *config, 
 	RV_TRY(rv_lab_open_model(config, "nano", &model, in));
 	rv_model_release(model);
 	rv_quality_settings(config->profile, RV_QUALITY_USUAL, in->settings, sizeof in->settings);
-	for (int v = 0; v < N_VARIANTS; v++)
-		rv_lab_note_adapters(config, in, &variants[v].text, 1);
+	rv_variant_note_all(config, in);
 	return rv_quality_data_sha256(config, RV_QUALITY_USUAL, in->data_sha256);
 }
 
@@ -94,7 +83,6 @@ static rv_status prepare(const rv_experiment *exp, const rv_run_config *config, 
 
 typedef struct fixture {
 	const rv_run_config *config;
-	int type;
 	const char *na;      /* why the answers mean nothing; NULL: they do */
 	rv_subject own, ref; /* ref.model NULL: own is the reference itself */
 	const char *ref_name;
@@ -102,55 +90,29 @@ typedef struct fixture {
 
 static void teardown(void *user) {
 	fixture *f = user;
-	rv_model_release(f->own.model);
-	rv_model_release(f->ref.model);
-	rv_adapter_release(f->own.adapter);
-	rv_adapter_release(f->ref.adapter);
-	rv_free(f);
+	rv_subject_close(&f->own);
+	rv_subject_close(&f->ref);
 }
 
-static rv_status open_subject(const rv_run_config *c, int variant, int type, rv_subject *out) {
-	char path[4096], adapter[4096];
-	RV_TRY(rv_lab_quantized(c, c->inputs.model_path, c->inputs.model_sha256,
-	                        rv_quant_target_by_name(types[type].text), path, sizeof path));
-	RV_TRY(rv_model_open(&out->model, path, NULL));
-	const char *none =
-	        rv_lab_adapter(c, &c->inputs, variants[variant].text, adapter, sizeof adapter);
-	if (none != NULL)
-		return rv_fail(RV_ERR_NOT_FOUND, "%s: %s", variants[variant].text, none);
-	return adapter[0] != '\0' ? rv_adapter_open(&out->adapter, adapter, out->model) : RV_OK;
-}
-
-static rv_status fill_fixture(fixture *f, int variant) {
-	const rv_run_config *c = f->config;
+static rv_status setup(const rv_experiment *exp, const rv_run_config *c, const rv_point *points,
+                       int n_points, void *user) {
+	(void)exp;
+	(void)n_points;
+	fixture *f = user;
+	const rv_variant variant = (rv_variant)points[0].values[VARIANT];
+	const int type = points[0].values[TYPE];
 	rv_model *source;
+	f->config = c;
 	RV_TRY(rv_model_open(&source, c->inputs.model_path, NULL));
 	f->na = rv_quality_na(c->profile, source);
 	rv_model_release(source);
 	if (f->na != NULL)
 		return RV_OK;
-	RV_TRY(open_subject(c, variant, f->type, &f->own));
-	if (f->type == F16 && variant == BASE)
+	RV_TRY(rv_subject_open(&f->own, c, variant, types[type].text));
+	if (type == F16 && variant == RV_VARIANT_BASE)
 		return RV_OK;
-	f->ref_name = f->type == F16 ? "base" : types[F16].text;
-	return open_subject(c, f->type == F16 ? BASE : variant, F16, &f->ref);
-}
-
-static rv_status setup(const rv_experiment *exp, const rv_run_config *config, const rv_point *points,
-                       int n_points, void **out) {
-	(void)exp;
-	(void)n_points;
-	fixture *f = NULL;
-	RV_TRY(RV_ALLOC(&f, 1, "experiment"));
-	f->config = config;
-	f->type = points[0].values[TYPE];
-	rv_status status = fill_fixture(f, points[0].values[VARIANT]);
-	if (status != RV_OK) {
-		teardown(f);
-		return status;
-	}
-	*out = f;
-	return RV_OK;
+	f->ref_name = type == F16 ? "base" : types[F16].text;
+	return rv_subject_open(&f->ref, c, type == F16 ? RV_VARIANT_BASE : variant, types[F16].text);
 }
 
 /* ---- one point ---- */
@@ -216,15 +178,13 @@ static rv_status run(void *user, const rv_point *point, int repetition, rv_recor
 static int has_point(const rv_experiment *exp, const rv_point *point) {
 	(void)exp;
 	int type = point->values[TYPE];
-	return point->values[VARIANT] == BASE || type == F16 || type == Q4_K_M;
+	return point->values[VARIANT] == RV_VARIANT_BASE || type == F16 || type == Q4_K_M;
 }
 
 static const char *not_run(const rv_experiment *exp, const rv_run_config *config,
                            const rv_point *point) {
-	char path[4096];
 	(void)exp;
-	return rv_lab_adapter(config, &config->inputs, variants[point->values[VARIANT]].text, path,
-	                      sizeof path);
+	return rv_variant_na(config, (rv_variant)point->values[VARIANT]);
 }
 
 static const rv_experiment quality = {
@@ -254,6 +214,7 @@ static const rv_experiment quality = {
         .has_point = has_point,
         .not_run = not_run,
         .prepare = prepare,
+        .fixture_bytes = sizeof(fixture),
         .setup = setup,
         .run = run,
         .teardown = teardown,

@@ -6,6 +6,7 @@
 #include "engine/sampler.h"
 #include "eval/divergence.h"
 #include "lab/experiment.h"
+#include "lab/metrics.h"
 #include "lab/models.h"
 #include "lab/quality.h"
 #include "lab/speed.h"
@@ -76,29 +77,13 @@ static const rv_metric metrics[N_METRICS] = {
         [RISE] = {"perplexity_rise_pct", "%", "perplexity rise",
                   "exp(KL) - 1: expected rise of perplexity on the model's own text", RV_LOWER, 1, 0,
                   NULL, "%.3f"},
-        [QUALITY] =
-                {"quality_pct", "%", "quality",
-                 "geometric mean over tasks of (score - chance) / (1 - chance); interval by bootstrap "
-                 "over items",
-                 RV_HIGHER, 1, 0, NULL, "%.1f"},
-        [QUALITY_FROM] = {"quality_pct_from", "%", "quality, from", "lower end of its 95 % interval",
-                          RV_HIGHER, 1, 1, NULL, "%.1f"},
-        [QUALITY_TO] = {"quality_pct_to", "%", "quality, to", "upper end of its 95 % interval",
-                        RV_HIGHER, 1, 1, NULL, "%.1f"},
+        [QUALITY] = RV_METRIC_QUALITY("; interval by bootstrap over items"),
         [QUALITY_LOSS] = {"quality_loss_pct", "%", "quality loss",
                           "1 - quality / that of the unquantized model; interval by paired bootstrap "
                           "over items",
                           RV_LOWER, 1, 0, NULL, "%.2f"},
-        [QUALITY_LOSS_FROM] = {"quality_loss_pct_from", "%", "quality loss, from",
-                               "lower end of its 95 % interval", RV_LOWER, 1, 1, NULL, "%.2f"},
-        [QUALITY_LOSS_TO] = {"quality_loss_pct_to", "%", "quality loss, to",
-                             "upper end of its 95 % interval", RV_LOWER, 1, 1, NULL, "%.2f"},
-        [TG] = {"tg_tok_s", "tok/s", "decode",
-                "tokens decoded a second, one sequence, from an empty cache", RV_HIGHER, 0, 0,
-                "tg_roofline_pct", "%.1f"},
-        [TG_ROOFLINE] = {"tg_roofline_pct", "%", "decode, % of roofline",
-                         "decode / (read bandwidth / bytes read a token)", RV_HIGHER, 0, 0, NULL,
-                         "%.1f"},
+        [QUALITY_LOSS_FROM] = RV_METRIC_ENDS("quality_loss_pct", "%", "quality loss", RV_LOWER, "%.2f"),
+        [TG] = RV_METRIC_DECODE,
         [PP] = {"pp_tok_s", "tok/s", "prefill", "prompt tokens evaluated a second", RV_HIGHER, 0, 0,
                 NULL, "%.1f"},
         [MEDIUM_BYTES] = {"medium_bytes_per_param", "bytes", "medium: bytes / parameter",
@@ -191,7 +176,6 @@ static void teardown(void *user) {
 	rv_divergence_base_destroy(f->base);
 	rv_model_release(f->source);
 	rv_free(f->prompt);
-	rv_free(f);
 }
 
 /* ---- speed ---- */
@@ -280,9 +264,11 @@ static rv_status ask_format(fixture *f, int format, double deadline_s) {
 	                          (rv_subject){f->source, NULL}, &a->quality);
 }
 
-static rv_status fill_fixture(fixture *f, const rv_point *points, int n_points, double budget_s) {
-	const rv_run_config *c = f->config;
-	double deadline_s = 1e-9 * (double)rv_now_ns() + QUALITY_SHARE * budget_s;
+static rv_status setup(const rv_experiment *exp, const rv_run_config *c, const rv_point *points,
+                       int n_points, void *user) {
+	fixture *f = user;
+	double deadline_s = 1e-9 * (double)rv_now_ns() + QUALITY_SHARE * exp->budget_s[c->profile];
+	f->config = c;
 	RV_TRY(rv_model_open(&f->source, c->inputs.model_path, NULL));
 	const rv_hparams *hp = rv_model_hparams(f->source);
 	f->synth = rv_lab_is_synth(rv_model_gguf(f->source));
@@ -298,20 +284,6 @@ static rv_status fill_fixture(fixture *f, const rv_point *points, int n_points, 
 		RV_TRY(measure_divergence(f, points[i].values[0]));
 	for (int i = 0; i < n_points; i++)
 		RV_TRY(ask_format(f, points[i].values[0], deadline_s));
-	return RV_OK;
-}
-
-static rv_status setup(const rv_experiment *exp, const rv_run_config *config, const rv_point *points,
-                       int n_points, void **out) {
-	fixture *f = NULL;
-	RV_TRY(RV_ALLOC(&f, 1, "experiment"));
-	f->config = config;
-	rv_status status = fill_fixture(f, points, n_points, exp->budget_s[config->profile]);
-	if (status != RV_OK) {
-		teardown(f);
-		return status;
-	}
-	*out = f;
 	return RV_OK;
 }
 
@@ -425,6 +397,7 @@ static const rv_experiment quantization = {
         .max_n = {10, 20, 15},
         .baseline = "format=F16",
         .prepare = prepare,
+        .fixture_bytes = sizeof(fixture),
         .setup = setup,
         .run = run,
         .teardown = teardown,

@@ -111,6 +111,22 @@ static void serve(int fd, const rv_experiment *exp, void *fixture, reply *r) {
 	}
 }
 
+static void tear_down(const rv_experiment *exp, void *fixture) {
+	if (exp->teardown != NULL)
+		exp->teardown(fixture);
+}
+
+static rv_status set_up(const rv_experiment *exp, const rv_run_config *config, const rv_point *points,
+                        int n_points, void *fixture) {
+	char message[RV_ERROR_MESSAGE_MAX];
+	rv_status status = exp->setup(exp, config, points, n_points, fixture);
+	if (status == RV_OK)
+		return RV_OK;
+	snprintf(message, sizeof message, "%s", rv_error_message());
+	tear_down(exp, fixture);
+	return rv_fail(status, "%s", message);
+}
+
 /* Never returns: exit handlers and buffered output are the parent's. */
 static void child_main(int fd, rv_child *c, const rv_experiment *exp, const rv_point *points,
                        int n_points) {
@@ -118,18 +134,19 @@ static void child_main(int fd, rv_child *c, const rv_experiment *exp, const rv_p
 	config.cancelled = told_to_stop;
 	config.user = c->page;
 	config.threads = NULL; /* a pool's workers are not here: one of its own takes their place */
-	void *fixture = NULL;
-	rv_status status = RV_OK;
-	if (config.n_threads > 0) {
+	char *fixture = NULL;
+	rv_status status = RV_ALLOC(&fixture, exp->fixture_bytes, "fixture");
+	if (status == RV_OK && config.n_threads > 0) {
 		const rv_threads_options threads = {.n_threads = config.n_threads, .pin = 1};
 		status = rv_threads_create(&config.threads, &threads);
 	}
 	if (status == RV_OK)
-		status = exp->setup(exp, &config, points, n_points, &fixture);
+		status = set_up(exp, &config, points, n_points, fixture);
 	if (answer(fd, status, &c->reply) == RV_OK && status == RV_OK)
 		serve(fd, exp, fixture, &c->reply);
 	if (status == RV_OK)
-		exp->teardown(fixture);
+		tear_down(exp, fixture);
+	rv_free(fixture);
 	rv_threads_destroy(config.threads);
 	_exit(0);
 }

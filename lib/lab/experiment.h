@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "lab/calibrate.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define RV_MAX_PARAMS 8
@@ -154,10 +155,12 @@ struct rv_experiment {
 	 * memory is seen by that fixture alone, and files that prepare() left open are not there. A
 	 * crash, an exit or a time limit fails the points of the fixture, and the sweep goes on.
 	 *
-	 * Makes the fixture of `points` (all of one set of BUILD values, those still to be measured).
-	 */
+	 * The fixture is fixture_bytes of zeroed memory, the lab's. setup() fills it for `points` (all
+	 * of one set of BUILD values, those still to be measured); `config` outlives it. teardown()
+	 * releases what it holds, also after a setup() that failed half-way; may be NULL. */
+	size_t fixture_bytes;
 	rv_status (*setup)(const rv_experiment *exp, const rv_run_config *config,
-	                   const rv_point *points, int n_points, void **fixture);
+	                   const rv_point *points, int n_points, void *fixture);
 	/* One repetition. A failure is recorded as this point's, with its message, and the sweep goes
 	 * on; RV_ERR_CANCELLED ends it. */
 	rv_status (*run)(void *fixture, const rv_point *point, int repetition, rv_record *record);

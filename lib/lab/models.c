@@ -73,32 +73,9 @@ int rv_lab_is_synth(const rv_gguf *gguf) {
 	return rv_gguf_find(gguf, "ruvltra.synth.seed") != NULL;
 }
 
-/* datasets/models/<name>.gguf, when it is there */
-static int shipped(const rv_run_config *config, const char *name, char *path, size_t size) {
+int rv_lab_shipped(const rv_run_config *config, const char *name, char *path, size_t size) {
 	int n = snprintf(path, size, "%s/datasets/models/%s.gguf", config->root, name);
 	return n > 0 && (size_t)n < size && access(path, R_OK) == 0;
-}
-
-const char *rv_lab_adapter(const rv_run_config *config, const rv_inputs *in, const char *variant,
-                           char *path, size_t size) {
-	path[0] = '\0';
-	if (strcmp(variant, "base") == 0)
-		return NULL;
-	if (!shipped(config, "nano", path, size) || strcmp(path, in->model_path) != 0)
-		return "adapters ship for the nano that ships";
-	return shipped(config, variant, path, size) ? NULL : "no adapter for this variant ships";
-}
-
-void rv_lab_note_adapters(const rv_run_config *config, rv_inputs *in, const char *const *variants,
-                          int n) {
-	char path[4096], hex[65];
-	for (int i = 0; i < n; i++) {
-		size_t at = strlen(in->settings);
-		if (rv_lab_adapter(config, in, variants[i], path, sizeof path) == NULL &&
-		    path[0] != '\0' && rv_file_sha256(path, hex) == RV_OK)
-			snprintf(in->settings + at, sizeof in->settings - at, " %s %.8s", variants[i],
-			         hex);
-	}
 }
 
 rv_status rv_lab_open_model(const rv_run_config *config, const char *preset, rv_model **out,
@@ -107,7 +84,7 @@ rv_status rv_lab_open_model(const rv_run_config *config, const char *preset, rv_
 	*out = NULL;
 	if (config->model != NULL)
 		snprintf(in->model_path, sizeof in->model_path, "%s", config->model);
-	else if (!shipped(config, preset, in->model_path, sizeof in->model_path))
+	else if (!rv_lab_shipped(config, preset, in->model_path, sizeof in->model_path))
 		RV_TRY(rv_lab_synth(config, preset, "F16", config->seed, in->model_path,
 		                    sizeof in->model_path));
 	RV_TRY(rv_model_open(&model, in->model_path, NULL));

@@ -25,13 +25,8 @@ rv_status rv_lab_quantized(const rv_run_config *config, const char *source, cons
 rv_status rv_lab_open_model(const rv_run_config *config, const char *preset, rv_model **out,
                             rv_inputs *in);
 
-/* The adapter that turns the run's model into a variant: NULL with its file in `path`, "" for the base;
- * or why there is none (constant text). Adapters ship for the nano that ships. */
-const char *rv_lab_adapter(const rv_run_config *config, const rv_inputs *in, const char *variant,
-                           char *path, size_t size);
-/* Adds which adapters there are to in->settings. */
-void rv_lab_note_adapters(const rv_run_config *config, rv_inputs *in, const char *const *variants,
-                          int n);
+/* 1 when a file <name>.gguf ships in datasets/models; `path` receives its name. */
+int rv_lab_shipped(const rv_run_config *config, const char *name, char *path, size_t size);
 
 /* 1 when the file's weights are random (made by synth): its quality means nothing. */
 int rv_lab_is_synth(const rv_gguf *gguf);

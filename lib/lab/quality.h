@@ -6,7 +6,7 @@
 
 #include "lab/experiment.h"
 #include "lab/item_stats.h"
-#include "model/adapter.h"
+#include "lab/subject.h"
 
 /* X(id, task of lib/eval, its metric, does it count in the geometric mean?) */
 #define RV_QUALITY_TASKS(X)                                                                            \
@@ -40,12 +40,6 @@ typedef enum rv_quality_depth {
 /* How many items are asked, for rv_inputs.settings; and the checksum of all sets. */
 void rv_quality_settings(rv_profile profile, rv_quality_depth depth, char *out, size_t size);
 rv_status rv_quality_data_sha256(const rv_run_config *config, rv_quality_depth depth, char hex[65]);
-
-/* Who is asked. */
-typedef struct rv_subject {
-	rv_model *model;
-	rv_adapter *adapter; /* NULL: none */
-} rv_subject;
 
 typedef struct rv_quality_items {
 	rv_task_items items; /* values owned by it */

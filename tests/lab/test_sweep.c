@@ -252,6 +252,7 @@ static void failing_setup(void **state) {
 		for (int p = 3; p < 6; p++)
 			assert_int_equal(s.results.results[p].status, RV_POINT_OK);
 		toy_close(&s);
+		assert_int_equal(toy.n_open, 0); /* what a failed set-up began is torn down */
 	}
 	assert_int_equal(toy.n_setups, RV_MAX_FAILURES + 1); /* then it is left alone */
 }

@@ -85,20 +85,18 @@ static double toy_speed(const rv_point *p, int repetition) {
 }
 
 static rv_status toy_setup(const rv_experiment *exp, const rv_run_config *config,
-                           const rv_point *points, int n_points, void **fixture) {
+                           const rv_point *points, int n_points, void *fixture) {
 	(void)exp;
 	(void)n_points;
+	toy_fixture *f = fixture;
+	f->config = config;
+	f->build = points[0].values[1];
 	toy.n_setups++;
+	toy.n_open++;
 	if (points[0].values[1] == toy.fail_setup_of)
 		return rv_fail(RV_ERR_IO, "toy set-up failed");
 	if (points[0].values[1] == toy.end_build)
 		toy_meet(toy.setup_end, config);
-	toy_fixture *f = NULL;
-	RV_TRY(RV_ALLOC(&f, 1, "toy"));
-	f->config = config;
-	f->build = points[0].values[1];
-	*fixture = f;
-	toy.n_open++;
 	return RV_OK;
 }
 
@@ -127,7 +125,6 @@ static void toy_teardown(void *fixture) {
 	const toy_fixture *f = fixture;
 	if (f->build == toy.end_build)
 		toy_meet(toy.teardown_end, f->config);
-	rv_free(fixture);
 	toy.n_open--;
 }
 
@@ -146,6 +143,7 @@ static const rv_experiment toy_experiment = {
         .min_n = 3,
         .max_n = {5, 5, 5},
         .baseline = "hue=red",
+        .fixture_bytes = sizeof(toy_fixture),
         .setup = toy_setup,
         .run = toy_run,
         .teardown = toy_teardown,
