@@ -111,8 +111,10 @@ typedef struct rv_type_ops {
  *   F32, F16: plain
  *   Q8: per group of up to 128 elements an f16 scale, then int8 q[group]     (x = d q)
  *   Q4: per group of up to 128 elements f16 scale, f16 minimum, then nibbles  (x = d q + m; byte j
- *       holds elements 2j (low) and 2j + 1 (high)); head_dim even */
-typedef enum rv_kv_type { RV_KV_F32, RV_KV_F16, RV_KV_Q8, RV_KV_Q4, RV_KV_COUNT } rv_kv_type;
+ *       holds elements 2j (low) and 2j + 1 (high)); head_dim even
+ *   Q2: the same with two bits an element, byte j holding elements 4j (lowest) to 4j + 3
+ * Formats of a whole block of tokens are in kv_codes.h. */
+typedef enum rv_kv_type { RV_KV_F32, RV_KV_F16, RV_KV_Q8, RV_KV_Q4, RV_KV_Q2, RV_KV_COUNT } rv_kv_type;
 const char *rv_kv_type_name(rv_kv_type type); /* "f16" */
 size_t rv_kv_row_bytes(rv_kv_type type, int64_t head_dim);
 

@@ -7,7 +7,7 @@
  *   rv_dequantize_<type>_<level>
  *   rv_quantize_<type>_<level>                     only the writable types
  *   rv_quantize_act_{f32,q8,q8k}_<level>
- *   rv_kv_{store,load_keys,load_values}_{f32,f16,q8,q4}_<level>
+ *   rv_kv_{store,load_keys,load_values}_{f32,f16,q8,q4,q2}_<level>
  *   rv_peak_{f32,int8}_<level>
  *   rv_kernels_<level>                             the table
  *
@@ -21,7 +21,8 @@
  *   kv store Q8   d = f16(max|x| / 127), i = d > 0 ? 1 / d : 0, q = rint(x * i) clamped to +-127
  *   kv store Q4   m = f16(min x), d = f16((max x - min x) / 15), i as above,
  *                 q = rint((x - m) * i) clamped to 0..15
- *                 For both: a NaN or infinity in a group gives d = NaN (and m = NaN) and codes 0.
+ *   kv store Q2   as Q4 with 3 for 15
+ *                 For all three: a NaN or infinity in a group gives d = NaN (and m = NaN) and codes 0.
  *   kv load       d * q, and d * q + m (the product is exact, so fused or not is the same)
  * rint is to nearest even. */
 #ifndef RV_KERNELS_INTERNAL_H
@@ -33,7 +34,7 @@
 #define RV_ACT_TINY 0x1p-120f
 #define RV_F16_MIN_NORMAL 0x1p-14f
 #define RV_F16_MAX 65504.0f
-#define RV_KV_GROUP 128 /* elements that share a scale in a Q8 or Q4 cached row */
+#define RV_KV_GROUP 128 /* elements that share a scale in a Q8, Q4 or Q2 cached row */
 
 #define RV_EACH_TYPE(X)                                                                                \
 	X(F32, f32)                                                                                    \
@@ -53,7 +54,8 @@
 	X(F32, f32)                                                                                    \
 	X(F16, f16)                                                                                    \
 	X(Q8, q8)                                                                                      \
-	X(Q4, q4)
+	X(Q4, q4)                                                                                      \
+	X(Q2, q2)
 
 /* Declares everything of one level that depends on a type. */
 #define RV_DECLARE_TYPE(type, level)                                                                   \
@@ -84,6 +86,7 @@
 	RV_DECLARE_KV(f16, level)                                                                      \
 	RV_DECLARE_KV(q8, level)                                                                       \
 	RV_DECLARE_KV(q4, level)                                                                       \
+	RV_DECLARE_KV(q2, level)                                                                       \
 	extern rv_quantize_act_fn rv_quantize_act_f32_##level, rv_quantize_act_q8_##level,             \
 	        rv_quantize_act_q8k_##level;                                                           \
 	extern const rv_peak rv_peak_f32_##level, rv_peak_int8_##level;                                \

@@ -56,6 +56,8 @@ size_t rv_kv_row_bytes(rv_kv_type type, int64_t head_dim) {
 		return groups * sizeof(rv_f16) + n;
 	case RV_KV_Q4:
 		return groups * 2 * sizeof(rv_f16) + n / 2;
+	case RV_KV_Q2:
+		return groups * 2 * sizeof(rv_f16) + (n + 3) / 4;
 	default:
 		return n * sizeof(float);
 	}

@@ -34,6 +34,13 @@ INLINE float32x4_t decode_q4(const uint8_t *row, int64_t i) {
 	return vfmaq_f32(splat_f16(group + 2), splat_f16(group), vcvtq_f32_u32(q));
 }
 
+INLINE float32x4_t decode_q2(const uint8_t *row, int64_t i) {
+	const uint8_t *group = row + i / RV_KV_GROUP * (4 + RV_KV_GROUP / 4);
+	const uint32_t p = group[4 + i % RV_KV_GROUP / 4];
+	const uint32x4_t q = {p & 3, p >> 2 & 3, p >> 4 & 3, p >> 6};
+	return vfmaq_f32(splat_f16(group + 2), splat_f16(group), vcvtq_f32_u32(q));
+}
+
 typedef float32x4_t decode_fn(const uint8_t *row, int64_t i);
 
 /* The rows of a 4 x 4 square to its columns. */

@@ -19,6 +19,7 @@
 /* Rounding of a row to few bits: once a token, the reference does. */
 #define rv_kv_store_q8_neon rv_kv_store_q8_ref
 #define rv_kv_store_q4_neon rv_kv_store_q4_ref
+#define rv_kv_store_q2_neon rv_kv_store_q2_ref
 
 /* Types that are read but never written. */
 #define rv_quantize_q4_1_ref NULL

@@ -5,8 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-#define MAX_CODE_Q4 15
-
 static void put_u16(unsigned char *dst, uint16_t value) {
 	memcpy(dst, &value, sizeof value);
 }
@@ -70,33 +68,42 @@ void rv_kv_store_q8_ref(void *dst, const float *src, int64_t head_dim) {
 	}
 }
 
-static void store_group_q4(unsigned char *dst, const float *x, int64_t n) {
+/* Q4 and Q2: codes of `bits` from the smallest value up. */
+static void store_group_codes(unsigned char *dst, const float *x, int64_t n, int bits) {
+	const int most = (1 << bits) - 1, per_byte = 8 / bits;
 	float min = x[0], max = x[0];
 	for (int64_t i = 1; i < n; i++) {
 		min = x[i] < min ? x[i] : min;
 		max = x[i] > max ? x[i] : max;
 	}
 	int finite = all_finite(x, n);
-	rv_f16 d16 = rv_f32_to_f16(finite ? (max - min) / MAX_CODE_Q4 : NAN);
+	rv_f16 d16 = rv_f32_to_f16(finite ? (max - min) / (float)most : NAN);
 	rv_f16 m16 = rv_f32_to_f16(finite ? min : NAN);
 	float d = rv_f16_to_f32(d16), m = rv_f16_to_f32(m16);
 	float inverse = d > 0 && isfinite(d) && isfinite(m) ? 1 / d : 0;
 	put_u16(dst, d16);
 	put_u16(dst + 2, m16);
-	for (int64_t i = 0; i < n; i += 2) {
-		int low = inverse > 0 ? round_code((x[i] - m) * inverse, 0, MAX_CODE_Q4) : 0;
-		int high = inverse > 0 ? round_code((x[i + 1] - m) * inverse, 0, MAX_CODE_Q4) : 0;
-		dst[4 + i / 2] = (unsigned char)(low | high << 4);
+	memset(dst + 4, 0, (size_t)((n + per_byte - 1) / per_byte));
+	for (int64_t i = 0; i < n; i++) {
+		int code = inverse > 0 ? round_code((x[i] - m) * inverse, 0, (float)most) : 0;
+		dst[4 + i / per_byte] |= (unsigned char)(code << i % per_byte * bits);
+	}
+}
+
+static void store_codes(unsigned char *out, const float *src, int64_t head_dim, int bits) {
+	for (int64_t i = 0; i < head_dim; i += RV_KV_GROUP) {
+		int64_t n = group_size(i, head_dim);
+		store_group_codes(out, src + i, n, bits);
+		out += 4 + n * bits / 8;
 	}
 }
 
 void rv_kv_store_q4_ref(void *dst, const float *src, int64_t head_dim) {
-	unsigned char *out = dst;
-	for (int64_t i = 0; i < head_dim; i += RV_KV_GROUP) {
-		int64_t n = group_size(i, head_dim);
-		store_group_q4(out, src + i, n);
-		out += 4 + n / 2;
-	}
+	store_codes(dst, src, head_dim, 4);
+}
+
+void rv_kv_store_q2_ref(void *dst, const float *src, int64_t head_dim) {
+	store_codes(dst, src, head_dim, 2);
 }
 
 /* ---- load: element i of a row ---- */
@@ -116,10 +123,20 @@ static float decode_q8(const unsigned char *row, int64_t i) {
 	return rv_f16_to_f32(get_u16(group)) * (float)(int8_t)group[2 + i % RV_KV_GROUP];
 }
 
-static float decode_q4(const unsigned char *row, int64_t i) {
-	const unsigned char *group = row + i / RV_KV_GROUP * (4 + RV_KV_GROUP / 2);
-	int code = group[4 + i % RV_KV_GROUP / 2] >> i % 2 * 4 & 15;
+static float decode_codes(const unsigned char *row, int64_t i, int bits) {
+	const int per_byte = 8 / bits;
+	const unsigned char *group = row + i / RV_KV_GROUP * (4 + RV_KV_GROUP / per_byte);
+	int64_t at = i % RV_KV_GROUP;
+	int code = group[4 + at / per_byte] >> at % per_byte * bits & ((1 << bits) - 1);
 	return rv_f16_to_f32(get_u16(group)) * (float)code + rv_f16_to_f32(get_u16(group + 2));
+}
+
+static float decode_q4(const unsigned char *row, int64_t i) {
+	return decode_codes(row, i, 4);
+}
+
+static float decode_q2(const unsigned char *row, int64_t i) {
+	return decode_codes(row, i, 2);
 }
 
 #define LOADS(NAME, type)                                                                              \

@@ -100,9 +100,12 @@ void rv_kv_store_q8_avx2(void *dst, const float *src, int64_t head_dim) {
 	}
 }
 
-static void store_group_q4(uint8_t *dst, const float *x, int64_t n) {
+/* Q4 and Q2: codes of `bits` from the smallest value up. */
+INLINE void store_group_codes(uint8_t *dst, const float *x, int64_t n, int bits) {
+	const float most = (float)((1 << bits) - 1);
+	const uint64_t mask = 0x0101010101010101u * ((1u << bits) - 1);
 	const range r = range_of(x, n);
-	const rv_f16 d16 = rv_f32_to_f16(r.finite ? (r.max - r.min) / 15 : NAN);
+	const rv_f16 d16 = rv_f32_to_f16(r.finite ? (r.max - r.min) / most : NAN);
 	const rv_f16 m16 = rv_f32_to_f16(r.finite ? r.min : NAN);
 	const float d = rv_f16_to_f32(d16), m = rv_f16_to_f32(m16);
 	const float inverse = d > 0 && d < INFINITY && fabsf(m) < INFINITY ? 1 / d : 0;
@@ -110,21 +113,26 @@ static void store_group_q4(uint8_t *dst, const float *x, int64_t n) {
 	memcpy(dst + 2, &m16, sizeof m16);
 	for (int64_t i = 0; i < n; i += 8) {
 		const int64_t part = up_to_eight(n - i);
-		const uint64_t bytes = pack_bytes(codes_of(x + i, part, m, inverse, 0, 15));
-		/* each even byte takes its odd neighbour as high nibble; then the even bytes close up
-		 */
-		const uint64_t pairs = _pext_u64(bytes | bytes >> 4, 0x00ff00ff00ff00ff);
-		memcpy(dst + 4 + i / 2, &pairs, (size_t)part / 2);
+		const uint64_t bytes = pack_bytes(codes_of(x + i, part, m, inverse, 0, most));
+		const uint64_t packed = _pext_u64(bytes, mask);
+		memcpy(dst + 4 + i * bits / 8, &packed, (size_t)(part * bits + 7) / 8);
+	}
+}
+
+INLINE void store_codes(uint8_t *out, const float *src, int64_t head_dim, int bits) {
+	for (int64_t i = 0; i < head_dim; i += RV_KV_GROUP) {
+		const int64_t n = group_size(i, head_dim);
+		store_group_codes(out, src + i, n, bits);
+		out += 4 + n * bits / 8;
 	}
 }
 
 void rv_kv_store_q4_avx2(void *dst, const float *src, int64_t head_dim) {
-	uint8_t *out = dst;
-	for (int64_t i = 0; i < head_dim; i += RV_KV_GROUP) {
-		const int64_t n = group_size(i, head_dim);
-		store_group_q4(out, src + i, n);
-		out += 4 + n / 2;
-	}
+	store_codes(dst, src, head_dim, 4);
+}
+
+void rv_kv_store_q2_avx2(void *dst, const float *src, int64_t head_dim) {
+	store_codes(dst, src, head_dim, 2);
 }
 
 /* ---- load: n <= 8 elements of a row from element i (a multiple of 8) on ---- */
@@ -148,20 +156,27 @@ INLINE __m256 decode_q8(const uint8_t *row, int64_t i, int64_t n) {
 	const __m256i q = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128((long long)bytes));
 	return _mm256_mul_ps(splat_f16(group), _mm256_cvtepi32_ps(q));
 }
-INLINE __m256 decode_q4(const uint8_t *row, int64_t i, int64_t n) {
-	const uint8_t *group = row + i / RV_KV_GROUP * (4 + RV_KV_GROUP / 2);
-	const uint8_t *codes = group + 4 + i % RV_KV_GROUP / 2;
+INLINE __m256 decode_codes(const uint8_t *row, int64_t i, int64_t n, int bits) {
+	const uint8_t *group = row + i / RV_KV_GROUP * (4 + RV_KV_GROUP * bits / 8);
+	const uint8_t *codes = group + 4 + i % RV_KV_GROUP * bits / 8;
 	uint32_t bytes = 0;
 	if (n == 8)
-		memcpy(&bytes, codes, 4);
+		memcpy(&bytes, codes, (size_t)bits);
 	else
-		memcpy(&bytes, codes, (size_t)n / 2);
-	const __m256i shifts = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+		memcpy(&bytes, codes, (size_t)(n * bits + 7) / 8);
+	const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+	const __m256i shifts = _mm256_mullo_epi32(lanes, _mm256_set1_epi32(bits));
 	const __m256i q = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32((int)bytes), shifts),
-	                                   _mm256_set1_epi32(15));
+	                                   _mm256_set1_epi32((1 << bits) - 1));
 	__m256 d, m;
 	splat_f16_pair(&d, &m, group);
 	return _mm256_add_ps(_mm256_mul_ps(d, _mm256_cvtepi32_ps(q)), m);
+}
+INLINE __m256 decode_q4(const uint8_t *row, int64_t i, int64_t n) {
+	return decode_codes(row, i, n, 4);
+}
+INLINE __m256 decode_q2(const uint8_t *row, int64_t i, int64_t n) {
+	return decode_codes(row, i, n, 2);
 }
 
 typedef __m256 decode_fn(const uint8_t *row, int64_t i, int64_t n);

@@ -109,8 +109,11 @@ static void norm_heads(const rv_kernels *k, float *x, int64_t n_heads, const rv_
 /* Largest magnitude a cache type keeps finite. A score of minus infinity would hide a key in silence,
  * so infinite queries, and what would become infinite in the cache, are refused. Q8's scale turns into
  * NaN, which shows. */
-static const float kv_most[RV_KV_COUNT] = {
-        [RV_KV_F32] = FLT_MAX, [RV_KV_F16] = 65504, [RV_KV_Q8] = FLT_MAX, [RV_KV_Q4] = 65504};
+static const float kv_most[RV_KV_COUNT] = {[RV_KV_F32] = FLT_MAX,
+                                           [RV_KV_F16] = 65504,
+                                           [RV_KV_Q8] = FLT_MAX,
+                                           [RV_KV_Q4] = 65504,
+                                           [RV_KV_Q2] = 65504};
 
 /* False for NaN too. */
 static int all_within(const float *x, int64_t n, float most) {

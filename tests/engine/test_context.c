@@ -244,7 +244,7 @@ static void not_a_number_in_matrices(void **state) {
 static void infinite_in_the_cache(void **state) {
 	(void)state;
 	static const rv_status expected[RV_KV_COUNT] = {
-	        [RV_KV_F16] = RV_ERR_NUMERIC, [RV_KV_Q4] = RV_ERR_NUMERIC};
+	        [RV_KV_F16] = RV_ERR_NUMERIC, [RV_KV_Q4] = RV_ERR_NUMERIC, [RV_KV_Q2] = RV_ERR_NUMERIC};
 	const float key = 1e6f, query = -1e3f;
 	char path[1024];
 	rv_model *model;

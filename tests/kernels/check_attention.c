@@ -171,6 +171,8 @@ static float kv_bound(rv_kv_type type, const float *x, int64_t head_dim, int64_t
 		return 0x1p-11f * fabsf(x[i]) + 0x1p-25f;
 	case RV_KV_Q8:
 		return top / 127 * 0.51f + half + 0x1p-17f;
+	case RV_KV_Q2:
+		return (max - min) / 3 * 0.51f + 2 * half + 0x1p-20f;
 	default:
 		return (max - min) / 15 * 0.51f + 2 * half + 0x1p-20f;
 	}
