@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 typedef struct rv_prefix_cache rv_prefix_cache;
-typedef struct rv_prefix_pin rv_prefix_pin;
+typedef struct rv_prefix_node rv_prefix_pin; /* a place in the tree */
 
 /* The context must be paged (RV_ERR_UNSUPPORTED), outlive the cache and have no other one. The cache
  * answers the context's calls for pages until it is destroyed. */

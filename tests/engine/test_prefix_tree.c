@@ -1,0 +1,474 @@
+/* The radix tree of the prefix cache against a plain model of what its header says: a list of stored
+ * prefixes, each with its page. */
+#include "engine/prefix_tree.h"
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "tests/support/test.h"
+
+#include <string.h>
+
+static int allocations, alloc_fails_at;
+void *__real_aligned_alloc(size_t alignment, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size) {
+	return ++allocations == alloc_fails_at ? NULL : __real_aligned_alloc(alignment, size);
+}
+
+enum { MAX_PAGES = 10, MAX_TOKENS = 16 * MAX_PAGES, N_PAGES = 1024, MAX_ENTRIES = 512, N_SEQS = 6 };
+static const char *const identities[] = {"model a", "model b", "model a, adapter 1"};
+enum { N_IDENTITIES = sizeof identities / sizeof identities[0] };
+
+/* ---- pages that are only counted ---- */
+
+typedef struct counter {
+	int32_t refs[N_PAGES];
+	int32_t next;
+} counter;
+
+static void retain(void *user, int32_t page) {
+	((counter *)user)->refs[page]++;
+}
+static void release(void *user, int32_t page) {
+	assert_true(((counter *)user)->refs[page]-- > 0);
+}
+static int32_t count(void *user, int32_t page) {
+	return ((counter *)user)->refs[page];
+}
+static rv_page_refs page_refs(counter *c) {
+	return (rv_page_refs){retain, release, count, c};
+}
+
+static int32_t take_page(counter *c) {
+	do
+		c->next = (c->next + 1) % N_PAGES;
+	while (c->refs[c->next] > 0);
+	c->refs[c->next] = 1;
+	return c->next;
+}
+
+/* ---- the model ---- */
+
+/* What a model may get wrong: each must be noticed. */
+typedef enum fault { NONE, NO_TOUCH, NO_PINS, USE_IGNORED, IDENTITY_IGNORED, HALF_PAGES } fault;
+
+typedef struct entry {
+	int identity, n_pages; /* tokens [n_pages * page_size] lead to `page` */
+	int32_t tokens[MAX_TOKENS], page;
+	long used;
+	int pins;
+} entry;
+
+typedef struct world {
+	fault wrong;
+	int page_size;
+	counter pages;
+	rv_prefix_tree tree;
+	entry entries[MAX_ENTRIES];
+	int n_entries;
+	long clock;
+	struct {
+		int n, identity; /* tokens; 0: none */
+		int32_t tokens[MAX_TOKENS], pages[MAX_PAGES];
+	} seqs[N_SEQS];
+	struct {
+		int n, identity;
+		int32_t tokens[MAX_TOKENS];
+		rv_prefix_node *pin;
+	} pins[4];
+	rv_rng rng;
+} world;
+
+static int below(world *w, int n) {
+	return (int)rv_rng_below(&w->rng, (uint64_t)n);
+}
+
+/* Does entry e hold the first pages of these tokens? */
+static int leads_to(const world *w, const entry *e, int identity, const int32_t *tokens, int n_pages) {
+	return (e->identity == identity || w->wrong == IDENTITY_IGNORED) && e->n_pages <= n_pages &&
+	       memcmp(e->tokens, tokens, (size_t)(e->n_pages * w->page_size) * sizeof *tokens) == 0;
+}
+
+static entry *find(world *w, int identity, const int32_t *tokens, int n_pages) {
+	for (entry *e = w->entries; e < w->entries + w->n_entries; e++)
+		if (e->n_pages == n_pages && leads_to(w, e, identity, tokens, n_pages))
+			return e;
+	return NULL;
+}
+
+static int model_match(world *w, int identity, const int32_t *tokens, int n) {
+	int m = 0;
+	int n_pages = w->wrong == HALF_PAGES ? (n + w->page_size / 2) / w->page_size : n / w->page_size;
+	while (m < n_pages && find(w, identity, tokens, m + 1))
+		m++;
+	return m;
+}
+
+static void model_touch(world *w, int identity, const int32_t *tokens, int n_pages) {
+	w->clock++;
+	for (int m = 1; m <= n_pages; m++)
+		find(w, identity, tokens, m)->used = w->clock;
+}
+
+static int is_leaf(const world *w, const entry *e) {
+	for (const entry *o = w->entries; o < w->entries + w->n_entries; o++)
+		if (o->n_pages == e->n_pages + 1 && leads_to(w, e, o->identity, o->tokens, o->n_pages))
+			return 0;
+	return 1;
+}
+
+static int lone(const world *w, const entry *e) {
+	return w->pages.refs[e->page] == 1 || w->wrong == USE_IGNORED;
+}
+
+static entry *model_victim(world *w, int in_use_too) {
+	entry *best = NULL;
+	for (entry *e = w->entries; e < w->entries + w->n_entries; e++)
+		if ((e->pins == 0 || w->wrong == NO_PINS) && (in_use_too || lone(w, e)) &&
+		    (!best || e->used < best->used) && is_leaf(w, e))
+			best = e;
+	return best;
+}
+
+static int model_reclaimable(const world *w) {
+	int n = 0;
+	for (const entry *e = w->entries; e < w->entries + w->n_entries; e++) {
+		int held = 0;
+		for (const entry *o = w->entries; o < w->entries + w->n_entries; o++)
+			held |= o->pins > 0 && leads_to(w, e, o->identity, o->tokens, o->n_pages);
+		n += !held && lone(w, e);
+	}
+	return n;
+}
+
+/* Which pages the model gives up for n, into `given`; how many of them became free. */
+static int model_evict(world *w, int n, int32_t *given, int *n_given) {
+	int freed = 0;
+	while (freed < n) {
+		entry *e = model_victim(w, 0);
+		if (!e && model_reclaimable(w) > 0)
+			e = model_victim(w, 1);
+		if (!e)
+			break;
+		freed += lone(w, e);
+		given[(*n_given)++] = e->page;
+		*e = w->entries[--w->n_entries];
+	}
+	return freed;
+}
+
+/* ---- random prompts that share beginnings ---- */
+
+/* Usually the beginning of a sequence's tokens, or of stored ones, and a random rest. */
+static int random_tokens(world *w, int *identity, int32_t *tokens) {
+	const int n = 1 + below(w, w->page_size * MAX_PAGES), s = below(w, N_SEQS);
+	int keep = 0, from = below(w, 4);
+	*identity = below(w, N_IDENTITIES);
+	if (from < 2) {
+		keep = w->seqs[s].n;
+		memcpy(tokens, w->seqs[s].tokens, sizeof w->seqs[s].tokens);
+		*identity = below(w, 4) > 0 ? w->seqs[s].identity : *identity;
+	} else if (from == 2 && w->n_entries > 0) {
+		const entry *e = &w->entries[below(w, w->n_entries)];
+		keep = e->n_pages * w->page_size;
+		memcpy(tokens, e->tokens, sizeof e->tokens);
+		*identity = below(w, 4) > 0 ? e->identity : *identity;
+	}
+	if (keep > 0 && below(w, 2))
+		keep = below(w, keep + 1);
+	for (int i = keep; i < n; i++)
+		tokens[i] = below(w, 3);
+	return n;
+}
+
+/* ---- operations: 0 when tree and model differ ---- */
+
+static void end_seq(world *w, int s) {
+	for (int i = 0; i < w->seqs[s].n / w->page_size; i++)
+		release(&w->pages, w->seqs[s].pages[i]);
+	w->seqs[s].n = 0;
+}
+
+/* A sequence begins with what is found, or (one in four) evaluates all itself; then it is inserted. */
+static int op_prompt(world *w) {
+	int s = below(w, N_SEQS), identity, m = 0;
+	int64_t found = 0;
+	int32_t tokens[MAX_TOKENS];
+	int n = random_tokens(w, &identity, tokens);
+	end_seq(w, s);
+	int32_t *pages = w->seqs[s].pages;
+	if (below(w, 4) > 0) {
+		m = model_match(w, identity, tokens, n);
+		assert_ok(rv_prefix_tree_lookup(&w->tree, identities[identity], tokens, n, pages,
+		                                &found));
+		if (found != m)
+			return 0;
+		for (int i = 0; i < m; i++)
+			if (find(w, identity, tokens, i + 1)->page != pages[i])
+				return 0;
+		if (m > 0 && w->wrong != NO_TOUCH)
+			model_touch(w, identity, tokens, m);
+	}
+	for (int i = 0; i < m; i++)
+		retain(&w->pages, pages[i]);
+	for (int i = m; i < n / w->page_size; i++)
+		pages[i] = take_page(&w->pages);
+	w->seqs[s].n = n;
+	w->seqs[s].identity = identity;
+	memcpy(w->seqs[s].tokens, tokens, sizeof tokens);
+	if (below(w, 3) == 0 || w->n_entries + MAX_PAGES > MAX_ENTRIES)
+		return 1;
+	assert_ok(rv_prefix_tree_insert(&w->tree, identities[identity], tokens, n, pages));
+	for (int i = model_match(w, identity, tokens, n); i < n / w->page_size; i++) {
+		entry *e = &w->entries[w->n_entries++];
+		*e = (entry){.identity = identity, .n_pages = i + 1, .page = pages[i]};
+		memcpy(e->tokens, tokens, sizeof tokens);
+	}
+	if (n / w->page_size > 0)
+		model_touch(w, identity, tokens, n / w->page_size);
+	return 1;
+}
+
+static int op_match(world *w) {
+	int identity;
+	int32_t tokens[MAX_TOKENS];
+	int n = random_tokens(w, &identity, tokens);
+	return rv_prefix_tree_match(&w->tree, identities[identity], tokens, n) ==
+	       model_match(w, identity, tokens, n);
+}
+
+static int op_evict(world *w) {
+	int32_t given[MAX_ENTRIES];
+	int n_given = 0, n = below(w, 2) ? 1 : 1 + below(w, 20);
+	int64_t before = w->tree.n_pages;
+	int64_t freed = rv_prefix_tree_evict(&w->tree, n);
+	/* The model looks at counts as they were. */
+	counter after = w->pages;
+	for (int i = 0; i < N_PAGES; i++)
+		w->pages.refs[i] = 0;
+	for (int s = 0; s < N_SEQS; s++)
+		for (int i = 0; i < w->seqs[s].n / w->page_size; i++)
+			w->pages.refs[w->seqs[s].pages[i]]++;
+	for (int i = 0; i < w->n_entries; i++)
+		w->pages.refs[w->entries[i].page]++;
+	int expected = model_evict(w, n, given, &n_given);
+	for (int i = 0; i < n_given; i++)
+		w->pages.refs[given[i]]--;
+	int same = memcmp(w->pages.refs, after.refs, sizeof after.refs) == 0;
+	w->pages = after;
+	return same && freed == expected && before - w->tree.n_pages == n_given;
+}
+
+static int op_pin(world *w) {
+	int i = below(w, 4), identity;
+	int32_t tokens[MAX_TOKENS];
+	int64_t n_pinned = 0;
+	if (w->pins[i].pin) {
+		rv_prefix_tree_unpin(w->pins[i].pin);
+		w->pins[i].pin = NULL;
+		entry *e = find(w, w->pins[i].identity, w->pins[i].tokens, w->pins[i].n);
+		if (!e)
+			return 0;
+		e->pins--;
+		return 1;
+	}
+	int n = random_tokens(w, &identity, tokens), m = model_match(w, identity, tokens, n);
+	rv_status st = rv_prefix_tree_pin(&w->tree, identities[identity], tokens, n, &w->pins[i].pin,
+	                                  &n_pinned);
+	if (n_pinned != m || st != (m ? RV_OK : RV_ERR_NOT_FOUND))
+		return 0;
+	if (m == 0)
+		return 1;
+	w->pins[i].n = m;
+	w->pins[i].identity = identity;
+	memcpy(w->pins[i].tokens, tokens, sizeof tokens);
+	find(w, identity, tokens, m)->pins++;
+	model_touch(w, identity, tokens, m);
+	return 1;
+}
+
+static int op_end(world *w) {
+	end_seq(w, below(w, N_SEQS));
+	return rv_prefix_tree_reclaimable(&w->tree) == model_reclaimable(w);
+}
+
+static int (*const ops[])(world *) = {op_prompt, op_prompt, op_prompt, op_prompt, op_match,
+                                      op_evict,  op_evict,  op_pin,    op_end,    op_end};
+
+/* The number of the first operation after which tree and model differ, or n_ops. */
+static int run_world(fault wrong, int page_size, uint64_t seed, int n_ops) {
+	world *w;
+	int op = 0;
+	assert_ok(RV_ALLOC(&w, 1, "world"));
+	w->wrong = wrong;
+	w->page_size = page_size;
+	rv_rng_seed(&w->rng, seed);
+	rv_prefix_tree_init(&w->tree, page_size, page_refs(&w->pages));
+	for (; op < n_ops; op++) {
+		int same = ops[below(w, sizeof ops / sizeof *ops)](w);
+		if (same)
+			assert_ok(rv_prefix_tree_verify(&w->tree));
+		if (!same || w->tree.n_pages != w->n_entries)
+			break;
+	}
+	for (int s = 0; s < N_SEQS; s++)
+		end_seq(w, s);
+	rv_prefix_tree_deinit(&w->tree);
+	for (int i = 0; i < N_PAGES; i++) /* no reference is left behind */
+		assert_true(op < n_ops || w->pages.refs[i] == 0);
+	rv_free(w);
+	return op;
+}
+
+/* ---- tests ---- */
+
+static void as_the_model(void **state) {
+	(void)state;
+	static const int sizes[] = {1, 2, 8, 16};
+	for (uint64_t seed = 0; seed < 4; seed++)
+		for (int i = 0; i < 4; i++)
+			if (run_world(NONE, sizes[i], seed, 4000) != 4000)
+				fail_msg("page size %d, seed %d: tree and model differ", sizes[i],
+				         (int)seed);
+}
+
+static void wrong_models_are_noticed(void **state) {
+	(void)state;
+	for (fault f = NO_TOUCH; f <= HALF_PAGES; f++) {
+		int op = run_world(f, 2, 1, 4000);
+		print_message("# wrong model %d: noticed at operation %d\n", (int)f, op);
+		assert_in_range(op, 0, 3999);
+	}
+}
+
+/* Two prompts of five pages sharing three, and one under another identity. */
+static void small_tree(rv_prefix_tree *t, counter *c) {
+	static const int32_t tokens[2][10] = {{1, 1, 2, 2, 3, 3, 4, 4, 5, 5},
+	                                      {1, 1, 2, 2, 3, 3, 6, 6, 7, 7}};
+	int32_t pages[5];
+	*c = (counter){.next = 0};
+	rv_prefix_tree_init(t, 2, page_refs(c));
+	for (int i = 0; i < 3; i++) {
+		for (int p = 0; p < 5; p++)
+			pages[p] = take_page(c);
+		assert_ok(rv_prefix_tree_insert(t, identities[i == 2], tokens[i % 2], 10, pages));
+		for (int p = 0; p < 5; p++)
+			release(c, pages[p]);
+	}
+	assert_int_equal(t->n_nodes, 4);
+	assert_int_equal(t->n_pages, 12);
+	assert_int_equal(t->n_roots, 2);
+	assert_ok(rv_prefix_tree_verify(t));
+}
+
+/* Each breaks one thing of the small tree and says how to mend it. */
+static void verify_notices(void **state) {
+	(void)state;
+	counter c;
+	rv_prefix_tree t;
+	small_tree(&t, &c);
+	rv_prefix_node *oldest = t.oldest, *newest = t.newest;
+	rv_prefix_node *upper = t.roots[0]->children[0];
+#define NOTICED(place, value)                                                                          \
+	do {                                                                                           \
+		__typeof__(place) was = place;                                                         \
+		place = value;                                                                         \
+		assert_int_equal(rv_prefix_tree_verify(&t), RV_ERR_INVALID);                           \
+		place = was;                                                                           \
+		assert_ok(rv_prefix_tree_verify(&t));                                                  \
+	} while (0)
+	NOTICED(t.n_nodes, 3);
+	NOTICED(t.n_nodes, 5);
+	NOTICED(t.n_pages, 11);
+	NOTICED(t.pages_inserted, 11);
+	NOTICED(t.clock, 0);
+	NOTICED(t.newest, oldest);
+	NOTICED(oldest->n_pages, 0);
+	NOTICED(oldest->n_pins, -1);
+	NOTICED(oldest->parent, t.roots[1]);
+	NOTICED(newest->older, NULL);
+	NOTICED(upper->used, 0);
+	NOTICED(upper->n_children, 1);
+	NOTICED(upper->children[0], upper->children[1]);
+	NOTICED(upper->children[0]->tokens[0], 9);
+	NOTICED(t.roots[1]->identity[6], 'a');
+	NOTICED(t.roots[0]->n_children, 0);
+	NOTICED(c.refs[upper->pages[2]], 0);
+	rv_prefix_tree_deinit(&t);
+}
+
+/* A pin holds up to its last page; what is added after it goes first, and when it is taken back all
+ * goes.
+ */
+static void pins_hold(void **state) {
+	(void)state;
+	static const int32_t tokens[] = {1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6};
+	counter c;
+	rv_prefix_tree t;
+	rv_prefix_node *pin, *none;
+	int64_t n;
+	small_tree(&t, &c);
+	assert_int_equal(rv_prefix_tree_pin(&t, "no such", tokens, 12, &none, &n), RV_ERR_NOT_FOUND);
+	assert_int_equal(rv_prefix_tree_pin(&t, identities[0], tokens, 1, &none, &n), RV_ERR_NOT_FOUND);
+	assert_ok(rv_prefix_tree_pin(&t, identities[0], tokens, 12, &pin, &n));
+	assert_int_equal(n, 5);
+	int32_t pages[6], more = take_page(&c);
+	assert_ok(rv_prefix_tree_lookup(&t, identities[0], tokens, 10, pages, &n));
+	pages[5] = more;
+	assert_ok(rv_prefix_tree_insert(&t, identities[0], tokens, 12, pages));
+	release(&c, more);
+	assert_int_equal(rv_prefix_tree_reclaimable(&t), 13 - 5);
+	assert_int_equal(rv_prefix_tree_evict(&t, 100), 13 - 5);
+	assert_int_equal(rv_prefix_tree_match(&t, identities[0], tokens, 12), 5);
+	assert_int_equal(t.n_roots, 1);
+	assert_ok(rv_prefix_tree_verify(&t));
+	rv_prefix_tree_unpin(pin);
+	rv_prefix_tree_unpin(NULL);
+	assert_int_equal(rv_prefix_tree_evict(&t, 1), 1);
+	assert_int_equal(rv_prefix_tree_match(&t, identities[0], tokens, 12), 4);
+	rv_prefix_tree_clear(&t);
+	assert_int_equal(t.n_pages + t.n_nodes + t.n_roots, 0);
+	assert_ok(rv_prefix_tree_verify(&t));
+	rv_prefix_tree_deinit(&t);
+}
+
+/* Whichever allocation of an insertion that splits fails: nothing is lost, and it works the next time.
+ */
+static void no_memory(void **state) {
+	(void)state;
+	static const int32_t tokens[] = {1, 1, 2, 2, 8, 8, 9, 9};
+	int failed = 0;
+	for (int i = 1; i == 1 || failed == i - 1; i++)
+		for (int new_root = 0; new_root < 2; new_root++) {
+			counter c;
+			rv_prefix_tree t;
+			small_tree(&t, &c);
+			int32_t pages[4];
+			for (int p = 0; p < 4; p++)
+				pages[p] = take_page(&c);
+			const char *identity = identities[new_root ? 2 : 0];
+			alloc_fails_at = allocations + i;
+			rv_status st = rv_prefix_tree_insert(&t, identity, tokens, 8, pages);
+			alloc_fails_at = 0;
+			assert_ok(rv_prefix_tree_verify(&t));
+			if (st != RV_OK) {
+				assert_int_equal(st, RV_ERR_NO_MEMORY);
+				assert_int_equal(t.n_pages, 12);
+				failed = i;
+			}
+			assert_ok(rv_prefix_tree_insert(&t, identity, tokens, 8, pages));
+			assert_int_equal(rv_prefix_tree_match(&t, identity, tokens, 8), 4);
+			assert_int_equal(t.n_pages, new_root ? 16 : 14);
+			rv_prefix_tree_deinit(&t);
+		}
+	assert_in_range(failed, 5, 20);
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(as_the_model),   cmocka_unit_test(wrong_models_are_noticed),
+	        cmocka_unit_test(verify_notices), cmocka_unit_test(pins_hold),
+	        cmocka_unit_test(no_memory),
+	};
+	return cmocka_run_group_tests_name("prefix tree", tests, NULL, NULL);
+}
