@@ -1,0 +1,399 @@
+#include "engine/kv_spill.h"
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "engine/context_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define MAGIC "RVKVSEQ\n"
+#define VERSION 1
+#define IDENTITY_BYTES 2048 /* at most, terminating NUL included */
+
+typedef struct header {
+	char magic[8];
+	uint32_t version;
+	uint32_t n_identity; /* bytes of the identity that follows */
+	uint64_t n_tokens;
+	uint64_t n_ids; /* that follow the identity: n_tokens or 0 */
+} header;
+_Static_assert(sizeof(header) == 32, "header of a sequence's file");
+
+/* Rows of one type within a lane, the keys and values of one layer and KV head. */
+typedef struct run {
+	uint32_t type; /* rv_kv_type */
+	uint32_t n_tokens;
+} run;
+_Static_assert(sizeof(run) == 8, "run of a sequence's file");
+
+/* ---- identity ---- */
+
+/* Digest of what an adapter adds: its factors and their scale, not its name. */
+static void adapter_digest(const rv_adapter_use *use, char hex[65]) {
+	const rv_gguf *gguf = rv_adapter_gguf(use->adapter);
+	struct {
+		char factors[65];
+		char name[65];
+		char data[65];
+		char scale[32], alpha[32];
+	} text;
+	memset(&text, 0, sizeof text);
+	double alpha = 0;
+	if (rv_gguf_find(gguf, "adapter.lora.alpha"))
+		rv_gguf_double(gguf, "adapter.lora.alpha", &alpha);
+	rv_text_double(text.scale, use->scale);
+	rv_text_double(text.alpha, alpha);
+	for (size_t i = 0; i < rv_gguf_n_tensors(gguf); i++) {
+		const rv_gguf_tensor *t = rv_gguf_tensor_at(gguf, i);
+		memcpy(text.name, t->name, sizeof text.name);
+		rv_sha256_hex(t->data, t->n_bytes, text.data);
+		rv_sha256_hex(&text, sizeof text, text.factors);
+	}
+	memcpy(hex, text.factors, 65);
+}
+
+/* One line a thing that decides the bits of keys and values. */
+static rv_status identity(const rv_context *ctx, int32_t adapter, char text[IDENTITY_BYTES]) {
+	const rv_context_options *o = &ctx->options;
+	const rv_hparams *hp = rv_model_hparams(ctx->model);
+	char model[65], digest[65], theta[32];
+	RV_TRY(rv_model_sha256(ctx->model, model));
+	rv_text_double(theta, hp->rope_theta);
+	int n = snprintf(text, IDENTITY_BYTES,
+	                 "model %s\ncache %s\nrope %lld elements, theta %s\nbackend %s, %s, %s "
+	                 "attention\nadapters",
+	                 model, rv_kv_type_name(o->kv_type), (long long)hp->n_rot, theta,
+	                 rv_backend_name(o->backend), rv_level_name(o->level),
+	                 o->attention == RV_ATTN_FLASH ? "flash" : "standard");
+	for (int i = 0; i < ctx->sets[adapter].n; i++) {
+		adapter_digest(&ctx->sets[adapter].uses[i], digest);
+		n += snprintf(text + n, (size_t)(IDENTITY_BYTES - n), " %s", digest);
+	}
+	snprintf(text + n, (size_t)(IDENTITY_BYTES - n), "%s\n",
+	         ctx->sets[adapter].n == 0 ? " none" : "");
+	return RV_OK;
+}
+
+/* The first line in which the file's identity is not the one here. */
+static rv_status other_identity(const char *path, const char *file, size_t n_file, const char *here) {
+	const char *end = file + n_file, *here_end = here + strlen(here);
+	for (;;) {
+		size_t a = (size_t)(end - file), b = (size_t)(here_end - here);
+		const char *stop = memchr(file, '\n', a), *here_stop = memchr(here, '\n', b);
+		a = stop ? (size_t)(stop - file) : a;
+		b = here_stop ? (size_t)(here_stop - here) : b;
+		if (a != b || memcmp(file, here, a) != 0 || !stop || !here_stop)
+			return rv_fail(RV_ERR_MISMATCH,
+			               "%s: keys and values of another identity: '%.*s', here '%.*s'",
+			               path, (int)(a < 200 ? a : 200), file, (int)(b < 200 ? b : 200),
+			               here);
+		file = stop + 1;
+		here = here_stop + 1;
+	}
+}
+
+/* ---- saving ---- */
+
+typedef struct output {
+	rv_writer *w;
+	uint32_t crc;
+} output;
+
+static rv_status put(output *out, const void *data, size_t size) {
+	out->crc = rv_crc32(out->crc, data, size);
+	return rv_writer_write(out->w, data, size);
+}
+
+static rv_status put_rows(output *out, const void *rows, const rv_segment *s, size_t row_bytes) {
+	if (s->stride == row_bytes)
+		return put(out, rows, (size_t)s->n_tokens * row_bytes);
+	for (int64_t i = 0; i < s->n_tokens; i++)
+		RV_TRY(put(out, (const char *)rows + (size_t)i * s->stride, row_bytes));
+	return RV_OK;
+}
+
+/* Runs of one type, from segments that may be many pages. */
+static rv_status put_runs(output *out, const rv_segment *segments, int64_t n) {
+	for (int pass = 0; pass < 2; pass++) { /* counts them, then writes them */
+		uint32_t n_runs[2] = {0, 0};
+		for (int64_t i = 0; i < n;) {
+			run r = {segments[i].type, 0};
+			for (; i < n && segments[i].type == r.type; i++)
+				r.n_tokens += (uint32_t)segments[i].n_tokens;
+			n_runs[0]++;
+			if (pass == 1)
+				RV_TRY(put(out, &r, sizeof r));
+		}
+		if (pass == 0)
+			RV_TRY(put(out, n_runs, sizeof n_runs));
+	}
+	return RV_OK;
+}
+
+static rv_status put_lane(output *out, const rv_segment *segments, int64_t n, int64_t head_dim) {
+	RV_TRY(put_runs(out, segments, n));
+	for (int64_t i = 0; i < n; i++)
+		RV_TRY(put_rows(out, segments[i].keys, &segments[i],
+		                rv_kv_row_bytes(segments[i].type, head_dim)));
+	for (int64_t i = 0; i < n; i++)
+		RV_TRY(put_rows(out, segments[i].values, &segments[i],
+		                rv_kv_row_bytes(segments[i].type, head_dim)));
+	return RV_OK;
+}
+
+static rv_status put_lanes(output *out, rv_context *ctx, int32_t seq, rv_segment *segments) {
+	const rv_hparams *hp = rv_model_hparams(ctx->model);
+	const rv_kv_view *kv = &ctx->kv_view;
+	const rv_row row = {.seq = seq, .parent = -1};
+	for (int64_t layer = 0; layer < hp->n_layers; layer++)
+		for (int64_t head = 0; head < hp->n_kv_heads; head++) {
+			int64_t n = kv->segments(kv->cache, &row, layer, head, ctx->length[seq],
+			                         segments, kv->max_segments);
+			RV_TRY(put_lane(out, segments, n, hp->head_dim));
+		}
+	return RV_OK;
+}
+
+static rv_status put_all(output *out, rv_context *ctx, int32_t seq, const int32_t *tokens, int64_t n) {
+	char text[IDENTITY_BYTES];
+	rv_segment *segments;
+	RV_TRY(identity(ctx, ctx->seq_adapter[seq], text));
+	const header h = {.magic = MAGIC,
+	                  .version = VERSION,
+	                  .n_identity = (uint32_t)strlen(text),
+	                  .n_tokens = (uint64_t)ctx->length[seq],
+	                  .n_ids = (uint64_t)n};
+	RV_TRY(put(out, &h, sizeof h));
+	RV_TRY(put(out, text, h.n_identity));
+	RV_TRY(put(out, tokens, (size_t)n * sizeof *tokens));
+	RV_TRY(RV_ALLOC(&segments, ctx->kv_view.max_segments, "segments"));
+	rv_status status = put_lanes(out, ctx, seq, segments);
+	rv_free(segments);
+	RV_TRY(status);
+	const uint32_t crc = out->crc;
+	return rv_writer_write(out->w, &crc, sizeof crc);
+}
+
+rv_status rv_seq_save(rv_context *ctx, int32_t seq, const int32_t *tokens, int64_t n,
+                      const char *path) {
+	output out = {0};
+	if (seq < 0 || seq >= ctx->options.n_seqs || ctx->length[seq] == 0)
+		return rv_fail(RV_ERR_INVALID, "%s: sequence %d is empty or not in [0, %d)", path, seq,
+		               ctx->options.n_seqs);
+	if (tokens ? n != ctx->length[seq] : n != 0)
+		return rv_fail(RV_ERR_INVALID, "%s: %lld token ids, but sequence %d has %lld tokens",
+		               path, (long long)n, seq, (long long)ctx->length[seq]);
+	RV_TRY(rv_writer_open(&out.w, path));
+	rv_status status = put_all(&out, ctx, seq, tokens, n);
+	if (status == RV_OK)
+		return rv_writer_commit(out.w);
+	rv_writer_abort(out.w);
+	return status;
+}
+
+/* ---- loading ---- */
+
+/* The part of a file that is still to be read. */
+typedef struct input {
+	const char *path, *at, *end;
+} input;
+
+static rv_status cut_short(const input *in, const char *what, int64_t layer, int64_t head) {
+	return rv_fail(RV_ERR_FORMAT, "%s: ends within the %s of layer %lld, head %lld", in->path, what,
+	               (long long)layer, (long long)head);
+}
+
+/* `count` items of `size` bytes; NULL when fewer are left. */
+static const void *take(input *in, uint64_t count, size_t size) {
+	const char *at = in->at;
+	if (count > (uint64_t)(in->end - at) / size)
+		return NULL;
+	in->at += count * size;
+	return at;
+}
+
+static void store_rows(rv_context *ctx, int32_t seq, int64_t layer, int64_t head, int64_t position,
+                       int64_t n, const char *rows, size_t row_bytes, int values) {
+	const rv_kv_view *kv = &ctx->kv_view;
+	for (int64_t i = 0; i < n; i++) {
+		void *at[2];
+		kv->slot(kv->cache, seq, layer, head, position + i, &at[0], &at[1]);
+		memcpy(at[values], rows + (size_t)i * row_bytes, row_bytes);
+	}
+}
+
+/* Keys, then values of a lane's runs: checked, and with `store` taken over. */
+static rv_status read_rows(input *in, rv_context *ctx, int32_t seq, int64_t layer, int64_t head,
+                           const char *runs, uint32_t n_runs, int64_t n_tokens, int store) {
+	int64_t head_dim = rv_model_hparams(ctx->model)->head_dim;
+	for (int values = 0; values < 2; values++) {
+		int64_t position = 0;
+		for (uint32_t i = 0; i < n_runs; i++) {
+			run r;
+			memcpy(&r, runs + i * sizeof r, sizeof r);
+			if (r.type >= RV_KV_COUNT || r.n_tokens == 0 ||
+			    r.n_tokens > n_tokens - position)
+				return rv_fail(
+				        RV_ERR_FORMAT,
+				        "%s: layer %lld, head %lld, run %u: %u tokens of type %u",
+				        in->path, (long long)layer, (long long)head, i, r.n_tokens,
+				        r.type);
+			if (r.type != (uint32_t)ctx->kv_view.type)
+				return rv_fail(RV_ERR_MISMATCH,
+				               "%s: layer %lld, head %lld: rows of type %s, here %s",
+				               in->path, (long long)layer, (long long)head,
+				               rv_kv_type_name((rv_kv_type)r.type),
+				               rv_kv_type_name(ctx->kv_view.type));
+			size_t row_bytes = rv_kv_row_bytes((rv_kv_type)r.type, head_dim);
+			const char *rows = take(in, r.n_tokens, row_bytes);
+			if (!rows)
+				return cut_short(in, values ? "values" : "keys", layer, head);
+			if (store)
+				store_rows(ctx, seq, layer, head, position, r.n_tokens, rows, row_bytes,
+				           values);
+			position += r.n_tokens;
+		}
+		if (position != n_tokens)
+			return rv_fail(RV_ERR_FORMAT,
+			               "%s: layer %lld, head %lld: %lld tokens, the header says %lld",
+			               in->path, (long long)layer, (long long)head, (long long)position,
+			               (long long)n_tokens);
+	}
+	return RV_OK;
+}
+
+static rv_status read_lanes(input in, rv_context *ctx, int32_t seq, int64_t n_tokens, int store) {
+	const rv_hparams *hp = rv_model_hparams(ctx->model);
+	for (int64_t layer = 0; layer < hp->n_layers; layer++)
+		for (int64_t head = 0; head < hp->n_kv_heads; head++) {
+			const uint32_t *counts = take(&in, 2, sizeof *counts);
+			uint32_t n_runs = 0;
+			if (counts)
+				memcpy(&n_runs, counts, sizeof n_runs);
+			const char *runs = counts ? take(&in, n_runs, sizeof(run)) : NULL;
+			if (!runs)
+				return cut_short(&in, "runs", layer, head);
+			RV_TRY(read_rows(&in, ctx, seq, layer, head, runs, n_runs, n_tokens, store));
+		}
+	return in.at == in.end ? RV_OK
+	                       : rv_fail(RV_ERR_FORMAT, "%s: %lld bytes after its end", in.path,
+	                                 (long long)(in.end - in.at));
+}
+
+/* The header, with the checksum at the end, before anything else is believed. */
+static rv_status read_header(input *in, header *h) {
+	size_t size = (size_t)(in->end - in->at);
+	uint32_t crc;
+	if (size < sizeof *h + sizeof crc || memcmp(in->at, MAGIC, sizeof h->magic) != 0)
+		return rv_fail(RV_ERR_FORMAT, "%s: no file of a sequence (%zu bytes)", in->path, size);
+	memcpy(h, in->at, sizeof *h);
+	if (h->version != VERSION)
+		return rv_fail(RV_ERR_UNSUPPORTED, "%s: version %u of sequence files: known is %d",
+		               in->path, h->version, VERSION);
+	in->end -= sizeof crc;
+	memcpy(&crc, in->end, sizeof crc);
+	if (rv_crc32(0, in->at, size - sizeof crc) != crc)
+		return rv_fail(RV_ERR_FORMAT, "%s: wrong checksum: cut short or damaged", in->path);
+	in->at += sizeof *h;
+	return RV_OK;
+}
+
+static rv_status check_lengths(const header *h, const rv_context *ctx, const char *path, int64_t cap) {
+	uint64_t room = (uint64_t)ctx->options.n_ctx;
+	if (h->n_tokens < 1 || (h->n_ids != 0 && h->n_ids != h->n_tokens))
+		return rv_fail(RV_ERR_FORMAT, "%s: %llu tokens with %llu ids", path,
+		               (unsigned long long)h->n_tokens, (unsigned long long)h->n_ids);
+	if (h->n_tokens > room)
+		return rv_fail(RV_ERR_LIMIT, "%s: %llu tokens, a sequence holds %lld here", path,
+		               (unsigned long long)h->n_tokens, (long long)room);
+	if (cap >= 0 && h->n_ids > (uint64_t)cap)
+		return rv_fail(RV_ERR_LIMIT, "%s: %llu token ids, room for %lld", path,
+		               (unsigned long long)h->n_ids, (long long)cap);
+	return RV_OK;
+}
+
+static rv_status check_ids(const input *in, const char *ids, uint64_t n, int64_t n_vocab) {
+	for (uint64_t i = 0; i < n; i++) {
+		int32_t id;
+		memcpy(&id, ids + i * sizeof id, sizeof id);
+		if (id < 0 || id >= n_vocab)
+			return rv_fail(RV_ERR_FORMAT, "%s: token %llu is %d of a vocabulary of %lld",
+			               in->path, (unsigned long long)i, id, (long long)n_vocab);
+	}
+	return RV_OK;
+}
+
+static rv_status check_target(const rv_context *ctx, int32_t seq, int32_t adapter, const char *path) {
+	if (seq < 0 || seq >= ctx->options.n_seqs || ctx->length[seq] != 0)
+		return rv_fail(RV_ERR_INVALID, "%s: sequence %d holds tokens or is not in [0, %d)",
+		               path, seq, ctx->options.n_seqs);
+	if (adapter < 0 || adapter >= RV_ADAPTER_SETS)
+		return rv_fail(RV_ERR_INVALID, "%s: set of adapters %d is not in [0, %d)", path,
+		               adapter, RV_ADAPTER_SETS);
+	return RV_OK;
+}
+
+/* What was read, before it is handed out. */
+typedef struct loaded {
+	header h;
+	const char *ids;
+} loaded;
+
+static rv_status load(rv_context *ctx, int32_t seq, int32_t adapter, input in, int64_t cap,
+                      loaded *out) {
+	header *h = &out->h;
+	char here[IDENTITY_BYTES];
+	RV_TRY(check_target(ctx, seq, adapter, in.path));
+	RV_TRY(read_header(&in, h));
+	const char *text = take(&in, h->n_identity, 1);
+	RV_TRY(identity(ctx, adapter, here));
+	if (!text || h->n_identity != strlen(here) || memcmp(text, here, h->n_identity) != 0)
+		return other_identity(in.path, text ? text : "", text ? h->n_identity : 0, here);
+	RV_TRY(check_lengths(h, ctx, in.path, cap));
+	out->ids = take(&in, h->n_ids, sizeof(int32_t));
+	if (!out->ids)
+		return rv_fail(RV_ERR_FORMAT, "%s: ends within the token ids", in.path);
+	RV_TRY(check_ids(&in, out->ids, h->n_ids, rv_model_hparams(ctx->model)->n_vocab));
+	RV_TRY(read_lanes(in, ctx, seq, (int64_t)h->n_tokens, 0));
+	RV_TRY(read_lanes(in, ctx, seq, (int64_t)h->n_tokens, 1));
+	ctx->length[seq] = (int64_t)h->n_tokens;
+	ctx->seq_adapter[seq] = adapter;
+	return RV_OK;
+}
+
+static void hand_out(const loaded *l, int32_t *tokens, rv_seq_file_info *out) {
+	if (tokens && l->h.n_ids)
+		memcpy(tokens, l->ids, l->h.n_ids * sizeof *tokens);
+	if (out)
+		*out = (rv_seq_file_info){(int64_t)l->h.n_tokens, l->h.n_ids != 0};
+}
+
+rv_status rv_seq_load_memory(rv_context *ctx, int32_t seq, int32_t adapter, const void *data,
+                             size_t size, const char *name, int32_t *tokens, int64_t cap,
+                             rv_seq_file_info *out) {
+	loaded l;
+	const input in = {name, data, (const char *)data + size};
+	RV_TRY(load(ctx, seq, adapter, in, tokens ? cap : -1, &l));
+	hand_out(&l, tokens, out);
+	return RV_OK;
+}
+
+rv_status rv_seq_load(rv_context *ctx, int32_t seq, int32_t adapter, const char *path, int32_t *tokens,
+                      int64_t cap, rv_seq_file_info *out) {
+	rv_map map;
+	loaded l;
+	RV_TRY(rv_map_open(&map, path));
+	const input in = {path, (const char *)map.data, (const char *)map.data + map.size};
+	rv_status status = load(ctx, seq, adapter, in, tokens ? cap : -1, &l);
+	if (status == RV_OK) {
+		status = rv_map_check(&map); /* changed between its check and its use? */
+		if (status == RV_OK)
+			hand_out(&l, tokens, out);
+		else
+			rv_seq_truncate(ctx, seq, 0);
+	}
+	rv_map_close(&map);
+	return status;
+}
