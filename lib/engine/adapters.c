@@ -62,9 +62,14 @@ rv_status rv_context_set_adapters(rv_context *ctx, int32_t set, const rv_adapter
 		rv_adapter_release(ctx->sets[set].uses[i].adapter);
 	rv_vm_free(ctx->deltas.low, low_bytes(ctx, ctx->deltas.width));
 	ctx->sets[set] = next;
+	ctx->set_version[set] = n ? ++ctx->n_versions : 0;
 	ctx->deltas = (rv_deltas){
 	        .sets = ctx->sets, .low = low, .n_batch = ctx->options.n_batch, .width = width};
 	return RV_OK;
+}
+
+uint64_t rv_context_adapter_version(const rv_context *ctx, int32_t set) {
+	return set < 0 || set >= RV_ADAPTER_SETS ? 0 : ctx->set_version[set];
 }
 
 void rv_context_drop_adapters(rv_context *ctx) {

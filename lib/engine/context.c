@@ -14,6 +14,7 @@ rv_context_options rv_context_defaults(void) {
 	                            .backend = RV_BACKEND_SIMD,
 	                            .level = RV_LEVEL_COUNT, /* resolved by rv_level_default */
 	                            .kv_type = RV_KV_F16,
+	                            .page_size = 64,
 	                            .attention = RV_ATTN_FLASH,
 	                            .pin = 1};
 }
@@ -82,7 +83,7 @@ static rv_cpu_options cpu_options(const rv_context_options *o, const rv_model *m
 	                        .head_dim = hp->head_dim,
 	                        .n_heads = hp->n_heads,
 	                        .n_kv_heads = hp->n_kv_heads,
-	                        .max_segments = 1};
+	                        .max_segments = rv_context_kv_segments(o)};
 }
 
 static size_t activation_bytes(const rv_hparams *hp, int64_t n_batch) {
@@ -104,24 +105,6 @@ static void lay_out_activations(rv_context *ctx, const rv_hparams *hp) {
 #undef PLACE
 }
 
-/* Counts all that evaluation may touch: reserving takes no memory, but later nothing can be refused. */
-static rv_status check_memory(const rv_context_options *o, const rv_model *model) {
-	const rv_hparams *hp = rv_model_hparams(model);
-	rv_cpu_options cpu = cpu_options(o, model);
-	size_t kv, need, have = rv_mem_available();
-	size_t scratch = activation_bytes(hp, o->n_batch) + rv_cpu_scratch_bytes(&cpu, o->n_threads);
-	RV_TRY(rv_kv_cache_bytes(hp, o->kv_type, o->n_ctx, o->n_seqs, &kv));
-	if (!rv_add_ok(kv, scratch, &need))
-		need = SIZE_MAX;
-	if (have && need > have)
-		return rv_fail(RV_ERR_NO_MEMORY,
-		               "context of %lld tokens x %d sequences, batch %d: needs %zu MiB (KV "
-		               "cache %zu, scratch %zu), %zu MiB are available",
-		               (long long)o->n_ctx, o->n_seqs, o->n_batch, need >> 20, kv >> 20,
-		               scratch >> 20, have >> 20);
-	return RV_OK;
-}
-
 /* Threads that could not be started or bound only cost speed: said once, not an error. */
 static void report_threads(rv_context_options *o, const rv_threads *threads) {
 	int fewer = rv_threads_count(threads) < o->n_threads;
@@ -137,10 +120,10 @@ static rv_status create_into(rv_context *ctx, const rv_context_options *options)
 	const rv_hparams *hp = rv_model_hparams(ctx->model);
 	*o = *options;
 	RV_TRY(resolve(o, ctx->model));
-	RV_TRY(check_memory(o, ctx->model));
-	RV_TRY(rv_kv_cache_init(&ctx->kv, hp, o->kv_type, o->n_ctx, o->n_seqs));
-	ctx->kv_view = rv_kv_cache_view(&ctx->kv);
 	rv_cpu_options cpu = cpu_options(o, ctx->model);
+	RV_TRY(rv_context_kv_limit(
+	        o, hp, activation_bytes(hp, o->n_batch) + rv_cpu_scratch_bytes(&cpu, o->n_threads)));
+	RV_TRY(rv_context_kv_open(ctx));
 	RV_TRY(rv_cpu_backend_create(&ctx->backend, &cpu));
 	report_threads(o, rv_cpu_threads(ctx->backend));
 	ctx->buffer.bytes = activation_bytes(hp, o->n_batch);
@@ -179,7 +162,7 @@ void rv_context_destroy(rv_context *ctx) {
 		return;
 	if (ctx->backend)
 		ctx->backend->ops->destroy(ctx->backend);
-	rv_kv_cache_deinit(&ctx->kv);
+	rv_context_kv_close(ctx);
 	rv_vm_free(ctx->buffer.base, ctx->buffer.bytes);
 	rv_free(ctx->ids);
 	rv_free(ctx->out_rows);
@@ -202,9 +185,6 @@ const rv_context_options *rv_context_get_options(const rv_context *ctx) {
 }
 const char *rv_context_threads_report(const rv_context *ctx) {
 	return rv_threads_report(rv_cpu_threads(ctx->backend));
-}
-size_t rv_context_kv_bytes(const rv_context *ctx) {
-	return ctx->kv.bytes;
 }
 size_t rv_context_scratch_bytes(const rv_context *ctx) {
 	rv_cpu_options cpu = cpu_options(&ctx->options, ctx->model);
@@ -262,6 +242,7 @@ static rv_status eval_rows(rv_context *ctx, const rv_row *rows, int64_t n) {
 	if (n_outputs > ctx->options.n_batch)
 		return rv_fail(RV_ERR_LIMIT, "%lld rows want output, at most %d of one call may",
 		               (long long)n_outputs, ctx->options.n_batch);
+	RV_TRY(rv_context_kv_reserve(ctx));
 	for (int64_t i = 0; i < n; i += ctx->options.n_batch) {
 		int64_t m = n - i < ctx->options.n_batch ? n - i : ctx->options.n_batch;
 		RV_TRY(rv_forward(ctx, rows + i, m, i));
@@ -275,7 +256,7 @@ rv_status rv_context_eval(rv_context *ctx, const rv_row *rows, int64_t n) {
 	memcpy(ctx->old_length, ctx->length, bytes);
 	rv_status st = eval_rows(ctx, rows, n);
 	if (st != RV_OK) {
-		memcpy(ctx->length, ctx->old_length, bytes);
+		rv_context_kv_restore(ctx);
 		ctx->n_outputs = 0;
 	}
 	return st;
@@ -303,33 +284,4 @@ const float *rv_context_logits(const rv_context *ctx, int64_t row) {
 const float *rv_context_hidden(const rv_context *ctx, int64_t row) {
 	int64_t slot = output_slot(ctx, row, RV_ROW_HIDDEN);
 	return slot < 0 ? NULL : rv_tensor_row(ctx->hidden, slot);
-}
-
-int64_t rv_seq_length(const rv_context *ctx, int32_t seq) {
-	return seq < 0 || seq >= ctx->options.n_seqs ? -1 : ctx->length[seq];
-}
-
-rv_status rv_seq_truncate(rv_context *ctx, int32_t seq, int64_t length) {
-	if (seq < 0 || seq >= ctx->options.n_seqs)
-		return rv_fail(RV_ERR_INVALID, "sequence %d is not in [0, %d)", seq,
-		               ctx->options.n_seqs);
-	if (length < 0 || length > ctx->length[seq])
-		return rv_fail(RV_ERR_INVALID, "sequence %d has %lld tokens, cannot keep %lld", seq,
-		               (long long)ctx->length[seq], (long long)length);
-	ctx->length[seq] = length;
-	return RV_OK;
-}
-
-rv_status rv_seq_copy(rv_context *ctx, int32_t from, int32_t to, int64_t length) {
-	int32_t n = ctx->options.n_seqs;
-	if (from < 0 || from >= n || to < 0 || to >= n)
-		return rv_fail(RV_ERR_INVALID, "sequence %d or %d is not in [0, %d)", from, to, n);
-	if (length < 0 || length > ctx->length[from])
-		return rv_fail(RV_ERR_INVALID, "sequence %d has %lld tokens, cannot copy %lld", from,
-		               (long long)ctx->length[from], (long long)length);
-	if (from != to)
-		rv_kv_cache_copy(&ctx->kv, from, to, length);
-	ctx->length[to] = length;
-	ctx->seq_adapter[to] = ctx->seq_adapter[from];
-	return RV_OK;
 }

@@ -46,6 +46,12 @@ typedef struct rv_context_options {
 	rv_backend_kind backend; /* default SIMD */
 	rv_level level;          /* default: rv_level_best() lowered by RV_CPU; see rv_level_default */
 	rv_kv_type kv_type;      /* default F16 */
+	int32_t page_size;       /* tokens of a KV page: power of two, 8..256; default 64; 0: one piece
+	                            of n_ctx tokens a sequence */
+	size_t kv_budget_bytes;  /* of KV pages; 0: what n_ctx * n_seqs tokens take, at most
+	                            RV_KV_TOKENS_MAX and what is available */
+	struct rv_pool *pool;    /* shared budget of KV pages (base/pool.h), which outlives the context;
+	                            NULL: the context's own */
 	rv_attn_kind attention;  /* default FLASH */
 	int n_threads;           /* 0: rv_threads_default_count() */
 	int pin;                 /* default 1 */
@@ -53,6 +59,9 @@ typedef struct rv_context_options {
 	int n_adapters;
 	rv_log log; /* the threads' report: a warning when some do not run or are not bound */
 } rv_context_options;
+
+/* Tokens that a cache of its own budget holds at most (8192 pages of 64). */
+#define RV_KV_TOKENS_MAX ((int64_t)524288)
 
 rv_context_options rv_context_defaults(void);
 
@@ -70,7 +79,8 @@ rv_model *rv_context_model(const rv_context *ctx);
 /* With defaults resolved; n_threads are those that run. */
 const rv_context_options *rv_context_get_options(const rv_context *ctx);
 const char *rv_context_threads_report(const rv_context *ctx);
-size_t rv_context_kv_bytes(const rv_context *ctx); /* allocated for the cache */
+/* What the cache may take: reserved at once when it is in one piece, the budget when it is paged. */
+size_t rv_context_kv_bytes(const rv_context *ctx);
 size_t rv_context_scratch_bytes(const rv_context *ctx);
 
 /* ---- batches ---- */
@@ -92,9 +102,9 @@ typedef struct rv_row {
 } rv_row;
 
 /* Evaluates n rows (any number: cut into n_batch pieces), appending to the sequences' KV. Nothing is
- * appended when a row is invalid (RV_ERR_INVALID names it) or would exceed n_ctx (RV_ERR_LIMIT). On
- * RV_ERR_NUMERIC (a non-finite query, key, value, hidden state or logit; names sequence and position)
- * or RV_ERR_CANCELLED the sequences are as before the call. */
+ * appended when a row is invalid (RV_ERR_INVALID names it), would exceed n_ctx or finds no KV page left
+ * (RV_ERR_LIMIT). On RV_ERR_NUMERIC (a non-finite query, key, value, hidden state or logit; names
+ * sequence and position) or RV_ERR_CANCELLED the sequences are as before the call. */
 rv_status rv_context_eval(rv_context *ctx, const rv_row *rows, int64_t n);
 
 /* Logits [n_vocab] / hidden state [n_embd] of the i-th row of the last eval, valid until the next; NULL
@@ -113,9 +123,34 @@ int64_t rv_seq_length(const rv_context *ctx, int32_t seq);
 rv_status rv_seq_truncate(rv_context *ctx, int32_t seq, int64_t length);
 /* Makes `to` the first `length` positions of `from`; what it held is forgotten. It then goes on by
  * itself, its logits the same as if its tokens had been evaluated there. With from == to it truncates.
- * Now a copy of keys and values; a paged cache can share them behind the same call. RV_ERR_INVALID when
- * a sequence does not exist or `from` is shorter. */
+ * Paged: the pages are shared, and the last one copied once either appends to it; otherwise a copy of
+ * keys and values. RV_ERR_INVALID when a sequence does not exist or `from` is shorter. */
 rv_status rv_seq_copy(rv_context *ctx, int32_t from, int32_t to, int64_t length);
+
+/* Pages that appending n_more tokens would take from the budget; 0 when not paged, -1 for no such
+ * sequence. */
+int64_t rv_seq_pages_needed(const rv_context *ctx, int32_t seq, int64_t n_more);
+
+typedef struct rv_kv_stats {
+	int64_t n_tokens;       /* in all sequences; shared ones count once a sequence */
+	size_t reserved_bytes;  /* a cache in one piece of the same n_ctx and n_seqs */
+	size_t budget_bytes;    /* most it may take */
+	size_t allocated_bytes; /* of it now: whole pool pages; in one piece all of it */
+	/* 0 when not paged */
+	size_t page_bytes, used_bytes; /* of a page; of pages held by someone */
+	int64_t n_pages, n_shared;     /* held by someone; by more than one */
+	int64_t n_free;                /* the budget has room for */
+	int64_t n_copies;              /* made because a shared page was written to, since creation */
+} rv_kv_stats;
+void rv_context_kv_stats(const rv_context *ctx, rv_kv_stats *out);
+
+/* For caches, policies and files of pages (engine/kv_pages.h); NULL when not paged. */
+struct rv_kv_pages *rv_context_kv_pages(const rv_context *ctx);
+/* The empty sequence begins with n full pages, which it shares; its length is n pages. Their contents
+ * must have been computed under the same set of adapters. RV_ERR_INVALID. */
+rv_status rv_seq_attach(rv_context *ctx, int32_t seq, const int32_t *pages, int64_t n, int32_t adapter);
+/* The set of adapters a sequence was begun with; -1 for no such sequence or an empty one. */
+int32_t rv_seq_adapter(const rv_context *ctx, int32_t seq);
 
 /* ---- adapters ---- */
 
@@ -130,6 +165,10 @@ enum {
  * finite, or a sequence that holds tokens (their keys and values were computed with the old set);
  * RV_ERR_MISMATCH: an adapter for another shape. Allocates; n 0 empties the set. */
 rv_status rv_context_set_adapters(rv_context *ctx, int32_t set, const rv_adapter_use *uses, int n);
+
+/* What the adapters of a set are, as a number: another one after every change, 0 for an empty set. Keys
+ * and values computed under one number are valid under no other. */
+uint64_t rv_context_adapter_version(const rv_context *ctx, int32_t set);
 
 /* ---- hooks ----
  * A table handed in at set-up; learn/ will use it to observe and add to the output of a named site

@@ -4,6 +4,7 @@
 
 #include "engine/backend.h"
 #include "engine/kv_cache.h"
+#include "engine/kv_pages.h"
 
 /* Activations of one forward pass: X(name, rows by, columns) with rows n_batch. */
 #define RV_ACTIVATIONS(X)                                                                              \
@@ -24,11 +25,13 @@ struct rv_context {
 	rv_context_options options;
 	rv_model *model;
 	rv_backend *backend;
-	rv_kv_cache kv;
+	rv_kv_cache kv;     /* in one piece, or */
+	rv_kv_pages *pages; /* NULL: not paged */
 	rv_kv_view kv_view;
 	rv_hooks hooks;
 	rv_adapter_set sets[RV_ADAPTER_SETS];
-	rv_deltas deltas;     /* width 0: no set has adapters */
+	rv_deltas deltas; /* width 0: no set has adapters */
+	uint64_t set_version[RV_ADAPTER_SETS], n_versions;
 	int32_t *seq_adapter; /* [n_seqs] the set a sequence was begun with */
 	int (*cancelled)(void *user);
 	void *cancel_user;
@@ -49,6 +52,18 @@ struct rv_context {
 /* Evaluates n <= n_batch valid rows; appends outputs to slots from ctx->n_outputs on. `first` is the
  * number of rows[0] within the caller's batch. */
 rv_status rv_forward(rv_context *ctx, const rv_row *rows, int64_t n, int64_t first);
+
+/* The KV cache of a context (context_kv.c). Fits its budget to what is available beside
+ * `scratch_bytes`: RV_ERR_NO_MEMORY when not even that is. */
+rv_status rv_context_kv_limit(rv_context_options *o, const rv_hparams *hp, size_t scratch_bytes);
+rv_status rv_context_kv_open(rv_context *ctx);
+void rv_context_kv_close(rv_context *ctx);
+/* Most segments of a sequence. */
+int64_t rv_context_kv_segments(const rv_context_options *o);
+/* Room for the tokens between old_length and length of every sequence; RV_ERR_LIMIT. */
+rv_status rv_context_kv_reserve(rv_context *ctx);
+/* Every sequence has old_length tokens again. */
+void rv_context_kv_restore(rv_context *ctx);
 
 /* Releases what rv_context_set_adapters holds (adapters.c). */
 void rv_context_drop_adapters(rv_context *ctx);

@@ -1,0 +1,568 @@
+#include "engine/kv_pages.h"
+
+#include "base/mem.h"
+#include "base/vm.h"
+#include "engine/kv_slabs.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define NO_PAGE (-1)
+
+/* How a page of one type is laid out. */
+typedef struct page_format {
+	size_t stride;         /* a row's bytes */
+	size_t values_at;      /* within a lane */
+	size_t lane_bytes;     /* a multiple of 64 */
+	int64_t lanes_a_block; /* of all blocks but the last */
+	int64_t n_blocks;      /* of a page */
+	rv_kv_slabs slabs;
+} page_format;
+
+typedef struct page_entry {
+	int32_t refs; /* 0: free, `next` is the next free one */
+	rv_kv_page next;
+	rv_kv_type type;
+} page_entry;
+
+typedef struct block_table {
+	int64_t n; /* pages */
+} block_table;
+
+struct rv_kv_pages {
+	rv_kv_pages_options options;
+	int64_t n_lanes, n_heads, shift, mask; /* position = page << shift | row & mask */
+	page_format formats[RV_KV_COUNT];
+	rv_pool *own_pool, *pool;
+	rv_pool_owner *owner;
+
+	page_entry *pages;   /* [room] */
+	rv_kv_block *blocks; /* [room][max_blocks] */
+	int64_t room, max_blocks;
+	rv_kv_page free;
+	int64_t n_touched; /* entries beyond were never used */
+
+	block_table *tables; /* [n_seqs] */
+	rv_kv_page *table;   /* [n_seqs][table_room] */
+	int64_t table_room;
+
+	struct {
+		rv_kv_reclaim_fn *fn;
+		void *user;
+	} hooks[RV_KV_RECLAIM_HOOKS];
+	int n_hooks;
+	int reclaiming;   /* inside the hook */
+	pthread_t caller; /* who is asking the pool, while `asking` */
+	atomic_int asking;
+	atomic_int wanted; /* another thread asked for memory */
+	int64_t n_pages, n_shared, n_references, n_copies, n_reclaimed;
+	size_t used_bytes;
+};
+
+/* ---- sizes ---- */
+
+static size_t round64(size_t n) {
+	return (n + 63) & ~(size_t)63;
+}
+
+static rv_status lay_out(page_format *f, const rv_kv_pages_options *o, rv_kv_type type) {
+	int64_t n_lanes = o->hp->n_layers * o->hp->n_kv_heads;
+	f->stride = rv_kv_row_bytes(type, o->hp->head_dim);
+	f->values_at = round64(f->stride * (size_t)o->page_tokens);
+	f->lane_bytes = 2 * f->values_at;
+	if (f->lane_bytes > RV_POOL_PAGE_BYTES)
+		return rv_fail(RV_ERR_LIMIT,
+		               "KV pages: %lld tokens of a head of %lld take %zu bytes, more than a "
+		               "pool page (%zu)",
+		               (long long)o->page_tokens, (long long)o->hp->head_dim, f->lane_bytes,
+		               RV_POOL_PAGE_BYTES);
+	f->lanes_a_block = (int64_t)(RV_POOL_PAGE_BYTES / f->lane_bytes);
+	if (f->lanes_a_block > n_lanes)
+		f->lanes_a_block = n_lanes;
+	f->n_blocks = (n_lanes + f->lanes_a_block - 1) / f->lanes_a_block;
+	/* even blocks waste least at the end of a slab */
+	f->lanes_a_block = (n_lanes + f->n_blocks - 1) / f->n_blocks;
+	return RV_OK;
+}
+
+static size_t block_bytes(const page_format *f) {
+	return (size_t)f->lanes_a_block * f->lane_bytes;
+}
+
+static size_t page_bytes(const page_format *f) {
+	return (size_t)f->n_blocks * block_bytes(f);
+}
+
+static int64_t table_room(const rv_kv_pages_options *o) {
+	return (o->n_ctx + o->page_tokens - 1) / o->page_tokens;
+}
+
+static rv_status check_options(const rv_kv_pages_options *o) {
+	int64_t p = o->page_tokens;
+	if (p < RV_KV_PAGE_TOKENS_MIN || p > RV_KV_PAGE_TOKENS_MAX || (p & (p - 1)))
+		return rv_fail(RV_ERR_INVALID, "page size %lld: a power of two from %d to %d is needed",
+		               (long long)p, RV_KV_PAGE_TOKENS_MIN, RV_KV_PAGE_TOKENS_MAX);
+	return RV_OK;
+}
+
+rv_status rv_kv_pages_bytes(const rv_kv_pages_options *o, size_t *out) {
+	page_format f;
+	size_t n;
+	RV_TRY(check_options(o));
+	RV_TRY(lay_out(&f, o, o->type));
+	size_t per_slab = RV_POOL_PAGE_BYTES / block_bytes(&f);
+	if (!rv_mul_ok((size_t)table_room(o), (size_t)o->n_seqs, &n) ||
+	    !rv_mul_ok(n, (size_t)f.n_blocks, &n) ||
+	    !rv_mul_ok((n + per_slab - 1) / per_slab, RV_POOL_PAGE_BYTES, out))
+		return rv_fail(RV_ERR_LIMIT, "KV cache of %lld tokens x %d sequences: size overflows",
+		               (long long)o->n_ctx, o->n_seqs);
+	return RV_OK;
+}
+
+/* ---- the pool ---- */
+
+/* One hook after the other, until something has been let go. */
+static rv_status ask_hooks(rv_kv_pages *kv) {
+	rv_status st = RV_ERR_LIMIT;
+	if (kv->reclaiming)
+		return st;
+	kv->reclaiming = 1;
+	for (int i = 0; i < kv->n_hooks && st != RV_OK; i++)
+		st = kv->hooks[i].fn(kv->hooks[i].user);
+	kv->reclaiming = 0;
+	kv->n_reclaimed += st == RV_OK;
+	return st;
+}
+
+/* The pool wants memory back. On the context's own thread the hook may let pages go at once (the slab
+ * that was named or others: the pool sees by its own count). Another thread must not touch the tables:
+ * its wish is kept for the next call of the context. */
+static rv_status evict(void *user, rv_pool_page page) {
+	rv_kv_pages *kv = user;
+	(void)page;
+	if (atomic_load(&kv->asking) && pthread_equal(kv->caller, pthread_self()))
+		(void)ask_hooks(kv);
+	else
+		atomic_store(&kv->wanted, 1);
+	return rv_fail(RV_ERR_LIMIT, "KV pages: in use");
+}
+
+static void honour_wish(rv_kv_pages *kv) {
+	if (!atomic_exchange(&kv->wanted, 0))
+		return;
+	int64_t slabs = 0;
+	for (int t = 0; t < RV_KV_COUNT; t++)
+		slabs += kv->formats[t].slabs.n_slabs;
+	/* until about a seventh of the memory has been given back: 85 % to 70 % */
+	for (int64_t want = slabs - slabs / 7, now = slabs; now > want;) {
+		if (ask_hooks(kv) != RV_OK)
+			return;
+		now = 0;
+		for (int t = 0; t < RV_KV_COUNT; t++)
+			now += kv->formats[t].slabs.n_slabs;
+	}
+}
+
+static rv_status take_block(rv_kv_pages *kv, page_format *f, rv_kv_block *out) {
+	rv_status st;
+	kv->caller = pthread_self();
+	atomic_store(&kv->asking, 1);
+	while ((st = rv_kv_block_alloc(&f->slabs, out)) == RV_ERR_LIMIT && ask_hooks(kv) == RV_OK)
+		;
+	atomic_store(&kv->asking, 0);
+	return st == RV_ERR_LIMIT ? rv_fail(RV_ERR_LIMIT, "KV pages: no memory left in the budget")
+	                          : st;
+}
+
+/* ---- life ---- */
+
+static rv_status create_into(rv_kv_pages *kv, const rv_kv_pages_options *o) {
+	kv->options = *o;
+	kv->n_heads = o->hp->n_kv_heads;
+	kv->n_lanes = o->hp->n_layers * o->hp->n_kv_heads;
+	kv->shift = __builtin_ctzll((unsigned long long)o->page_tokens);
+	kv->mask = o->page_tokens - 1;
+	kv->table_room = table_room(o);
+	kv->free = NO_PAGE;
+	kv->pool = o->pool;
+	if (!kv->pool) {
+		RV_TRY(rv_pool_create(&kv->own_pool, o->budget_bytes, 0.70, 0.85));
+		kv->pool = kv->own_pool;
+	}
+	RV_TRY(rv_pool_owner_add(kv->pool, "KV pages", evict, kv, &kv->owner));
+	for (int t = 0; t < RV_KV_COUNT; t++) {
+		page_format *f = &kv->formats[t];
+		RV_TRY(lay_out(f, o, (rv_kv_type)t));
+		rv_kv_slabs_init(&f->slabs, kv->owner, block_bytes(f));
+		if (f->n_blocks > kv->max_blocks)
+			kv->max_blocks = f->n_blocks;
+	}
+	/* What the budget can hold gets its place now, so that later only the pool's memory is taken.
+	 */
+	const page_format *f = &kv->formats[o->type];
+	rv_pool_stats stats;
+	rv_pool_get_stats(kv->pool, &stats);
+	size_t n_slabs = stats.budget_bytes / RV_POOL_PAGE_BYTES;
+	size_t n_pages = n_slabs * f->slabs.per_slab / (size_t)f->n_blocks;
+	size_t most = (size_t)kv->table_room * (size_t)o->n_seqs;
+	if (n_pages > most)
+		n_pages = most;
+	if (n_slabs > most * (size_t)f->n_blocks)
+		n_slabs = most * (size_t)f->n_blocks;
+	if (n_pages < 1 || n_pages > INT32_MAX / 2 || n_slabs > UINT32_MAX / 2)
+		return rv_fail(RV_ERR_LIMIT, "KV pages: %zu pages do not fit a budget of %zu bytes",
+		               n_pages, stats.budget_bytes);
+	RV_TRY(rv_kv_slabs_reserve(&kv->formats[o->type].slabs, (uint32_t)n_slabs));
+	RV_TRY(RV_ALLOC(&kv->pages, n_pages, "KV pages"));
+	RV_TRY(RV_ALLOC(&kv->blocks, n_pages * (size_t)kv->max_blocks, "KV pages"));
+	kv->room = (int64_t)n_pages;
+	RV_TRY(RV_ALLOC(&kv->tables, o->n_seqs, "block tables"));
+	return rv_vm_alloc((void **)&kv->table, most * sizeof *kv->table, "block tables");
+}
+
+rv_status rv_kv_pages_create(rv_kv_pages **out, const rv_kv_pages_options *options) {
+	rv_kv_pages *kv;
+	*out = NULL;
+	RV_TRY(check_options(options));
+	RV_TRY(RV_ALLOC(&kv, 1, "KV pages"));
+	rv_status st = create_into(kv, options);
+	if (st != RV_OK) {
+		rv_kv_pages_destroy(kv);
+		return st;
+	}
+	*out = kv;
+	return RV_OK;
+}
+
+void rv_kv_pages_destroy(rv_kv_pages *kv) {
+	if (!kv)
+		return;
+	for (int t = 0; t < RV_KV_COUNT; t++)
+		rv_kv_slabs_deinit(&kv->formats[t].slabs);
+	rv_pool_owner_remove(kv->owner);
+	rv_pool_destroy(kv->own_pool);
+	rv_free(kv->pages);
+	rv_free(kv->blocks);
+	rv_free(kv->tables);
+	rv_vm_free(kv->table, (size_t)kv->table_room * (size_t)kv->options.n_seqs * sizeof *kv->table);
+	rv_free(kv);
+}
+
+/* ---- pages ---- */
+
+static rv_kv_block *blocks_of(const rv_kv_pages *kv, rv_kv_page page) {
+	return kv->blocks + (int64_t)page * kv->max_blocks;
+}
+
+static rv_status take_entry(rv_kv_pages *kv, rv_kv_page *out) {
+	if (kv->free != NO_PAGE) {
+		*out = kv->free;
+		kv->free = kv->pages[*out].next;
+		return RV_OK;
+	}
+	if (kv->n_touched == kv->room) { /* pages of smaller types are more than were planned for */
+		int64_t more = 2 * kv->room;
+		if (more > INT32_MAX / 2)
+			return rv_fail(RV_ERR_LIMIT, "KV pages: more than %d", INT32_MAX / 2);
+		RV_TRY(RV_GROW(&kv->blocks, kv->room * kv->max_blocks, more * kv->max_blocks,
+		               "KV pages"));
+		RV_TRY(RV_GROW(&kv->pages, kv->room, more, "KV pages"));
+		kv->room = more;
+	}
+	*out = (rv_kv_page)kv->n_touched++;
+	return RV_OK;
+}
+
+static void give_blocks(rv_kv_pages *kv, rv_kv_page page, int64_t n) {
+	for (int64_t i = n; i-- > 0;)
+		rv_kv_block_free(&kv->formats[kv->pages[page].type].slabs, blocks_of(kv, page)[i]);
+}
+
+static void give_entry(rv_kv_pages *kv, rv_kv_page page) {
+	kv->pages[page] = (page_entry){.next = kv->free};
+	kv->free = page;
+}
+
+rv_status rv_kv_page_create(rv_kv_pages *kv, rv_kv_type type, rv_kv_page *out) {
+	page_format *f = &kv->formats[type];
+	rv_kv_page page = NO_PAGE;
+	*out = NO_PAGE;
+	RV_TRY(take_entry(kv, &page));
+	kv->pages[page].type = type;
+	for (int64_t i = 0; i < f->n_blocks; i++) {
+		rv_kv_block block;
+		rv_status st = take_block(kv, f, &block);
+		if (st != RV_OK) {
+			give_blocks(kv, page, i);
+			give_entry(kv, page);
+			return st;
+		}
+		blocks_of(kv, page)[i] = block; /* the table may have grown meanwhile */
+	}
+	kv->pages[page].refs = 1;
+	kv->n_pages++;
+	kv->n_references++;
+	kv->used_bytes += page_bytes(f);
+	*out = page;
+	return RV_OK;
+}
+
+void rv_kv_page_retain(rv_kv_pages *kv, rv_kv_page page) {
+	kv->n_shared += ++kv->pages[page].refs == 2;
+	kv->n_references++;
+}
+
+void rv_kv_page_release(rv_kv_pages *kv, rv_kv_page page) {
+	page_entry *e = &kv->pages[page];
+	kv->n_shared -= e->refs-- == 2;
+	kv->n_references--;
+	if (e->refs)
+		return;
+	const page_format *f = &kv->formats[e->type];
+	kv->n_pages--;
+	kv->used_bytes -= page_bytes(f);
+	give_blocks(kv, page, f->n_blocks);
+	give_entry(kv, page);
+}
+
+int32_t rv_kv_page_refs(const rv_kv_pages *kv, rv_kv_page page) {
+	return kv->pages[page].refs;
+}
+
+void rv_kv_page_swap(rv_kv_pages *kv, rv_kv_page a, rv_kv_page b) {
+	rv_kv_block *x = blocks_of(kv, a), *y = blocks_of(kv, b);
+	for (int64_t i = 0; i < kv->max_blocks; i++) {
+		rv_kv_block block = x[i];
+		x[i] = y[i];
+		y[i] = block;
+	}
+	rv_kv_type type = kv->pages[a].type;
+	kv->pages[a].type = kv->pages[b].type;
+	kv->pages[b].type = type;
+}
+
+rv_kv_lane rv_kv_page_lane(const rv_kv_pages *kv, rv_kv_page page, int64_t lane) {
+	const page_format *f = &kv->formats[kv->pages[page].type];
+	char *data = blocks_of(kv, page)[lane / f->lanes_a_block].data +
+	             (size_t)(lane % f->lanes_a_block) * f->lane_bytes;
+	return (rv_kv_lane){data, data + f->values_at, f->stride, kv->pages[page].type};
+}
+
+int64_t rv_kv_pages_page_tokens(const rv_kv_pages *kv) {
+	return kv->options.page_tokens;
+}
+int64_t rv_kv_pages_n_lanes(const rv_kv_pages *kv) {
+	return kv->n_lanes;
+}
+size_t rv_kv_pages_page_bytes(const rv_kv_pages *kv, rv_kv_type type) {
+	return page_bytes(&kv->formats[type]);
+}
+rv_pool *rv_kv_pages_pool(const rv_kv_pages *kv) {
+	return kv->pool;
+}
+rv_status rv_kv_pages_add_reclaim(rv_kv_pages *kv, rv_kv_reclaim_fn *reclaim, void *user) {
+	if (kv->n_hooks == RV_KV_RECLAIM_HOOKS)
+		return rv_fail(RV_ERR_LIMIT, "KV pages: more than %d reclaim hooks",
+		               RV_KV_RECLAIM_HOOKS);
+	kv->hooks[kv->n_hooks].fn = reclaim;
+	kv->hooks[kv->n_hooks++].user = user;
+	return RV_OK;
+}
+void rv_kv_pages_remove_reclaim(rv_kv_pages *kv, rv_kv_reclaim_fn *reclaim, void *user) {
+	for (int i = 0; i < kv->n_hooks; i++)
+		if (kv->hooks[i].fn == reclaim && kv->hooks[i].user == user) {
+			memmove(&kv->hooks[i], &kv->hooks[i + 1],
+			        (size_t)(--kv->n_hooks - i) * sizeof kv->hooks[0]);
+			return;
+		}
+}
+
+/* ---- sequences ---- */
+
+static rv_kv_page *table_of(const rv_kv_pages *kv, int32_t seq) {
+	return kv->table + (int64_t)seq * kv->table_room;
+}
+
+static int64_t pages_for(const rv_kv_pages *kv, int64_t n) {
+	return (n + kv->mask) >> kv->shift;
+}
+
+/* The first n rows of every lane. */
+static void copy_rows(rv_kv_pages *kv, rv_kv_page from, rv_kv_page to, int64_t n) {
+	for (int64_t lane = 0; lane < kv->n_lanes; lane++) {
+		rv_kv_lane src = rv_kv_page_lane(kv, from, lane), dst = rv_kv_page_lane(kv, to, lane);
+		memcpy(dst.keys, src.keys, (size_t)n * src.stride);
+		memcpy(dst.values, src.values, (size_t)n * src.stride);
+	}
+}
+
+/* The page that position `from` is in has others' references and rows of this sequence before it. */
+static int must_copy(const rv_kv_pages *kv, int32_t seq, int64_t from) {
+	return (from & kv->mask) && kv->pages[table_of(kv, seq)[from >> kv->shift]].refs > 1;
+}
+
+int64_t rv_kv_seq_needs(const rv_kv_pages *kv, int32_t seq, int64_t from, int64_t to) {
+	return to <= from ? 0 : pages_for(kv, to) - pages_for(kv, from) + must_copy(kv, seq, from);
+}
+
+rv_status rv_kv_seq_reserve(rv_kv_pages *kv, int32_t seq, int64_t from, int64_t to) {
+	rv_kv_page *table = table_of(kv, seq);
+	if (to <= from)
+		return RV_OK;
+	honour_wish(kv);
+	rv_kv_seq_truncate(kv, seq, from);
+	if (must_copy(kv, seq, from)) {
+		rv_kv_page *at = &table[from >> kv->shift], copy;
+		RV_TRY(rv_kv_page_create(kv, kv->pages[*at].type, &copy));
+		copy_rows(kv, *at, copy, from & kv->mask);
+		rv_kv_page_release(kv, *at);
+		*at = copy;
+		kv->n_copies++;
+	}
+	for (int64_t n = pages_for(kv, to); kv->tables[seq].n < n;) {
+		RV_TRY(rv_kv_page_create(kv, kv->options.type, &table[kv->tables[seq].n]));
+		kv->tables[seq].n++;
+	}
+	return RV_OK;
+}
+
+void rv_kv_seq_truncate(rv_kv_pages *kv, int32_t seq, int64_t n) {
+	rv_kv_page *table = table_of(kv, seq);
+	for (int64_t keep = pages_for(kv, n); kv->tables[seq].n > keep;)
+		rv_kv_page_release(kv, table[--kv->tables[seq].n]);
+}
+
+void rv_kv_seq_attach(rv_kv_pages *kv, int32_t seq, const rv_kv_page *pages, int64_t n) {
+	rv_kv_page *table = table_of(kv, seq);
+	for (int64_t i = 0; i < n; i++) {
+		rv_kv_page_retain(kv, pages[i]);
+		table[i] = pages[i];
+	}
+	kv->tables[seq].n = n;
+}
+
+void rv_kv_seq_fork(rv_kv_pages *kv, int32_t from, int32_t to, int64_t n) {
+	if (from == to) {
+		rv_kv_seq_truncate(kv, to, n);
+		return;
+	}
+	rv_kv_seq_truncate(kv, to, 0);
+	rv_kv_seq_attach(kv, to, table_of(kv, from), pages_for(kv, n));
+}
+
+int64_t rv_kv_seq_pages(const rv_kv_pages *kv, int32_t seq, const rv_kv_page **out) {
+	*out = table_of(kv, seq);
+	return kv->tables[seq].n;
+}
+
+/* ---- the view ---- */
+
+static int64_t segments(const void *cache, const rv_row *row, int64_t layer, int64_t head, int64_t n,
+                        rv_segment *out, int64_t cap) {
+	const rv_kv_pages *kv = cache;
+	const rv_kv_page *table = table_of(kv, row->seq);
+	int64_t lane = layer * kv->n_heads + head, count = pages_for(kv, n);
+	if (count > cap)
+		return 0;
+	for (int64_t i = 0; i < count; i++) {
+		rv_kv_lane l = rv_kv_page_lane(kv, table[i], lane);
+		int64_t left = n - (i << kv->shift);
+		out[i] = (rv_segment){l.keys, l.values, l.stride,
+		                      left < kv->options.page_tokens ? left : kv->options.page_tokens,
+		                      l.type};
+	}
+	return count;
+}
+
+static void slot(const void *cache, int32_t seq, int64_t layer, int64_t head, int64_t position,
+                 void **key, void **value) {
+	const rv_kv_pages *kv = cache;
+	rv_kv_lane l = rv_kv_page_lane(kv, table_of(kv, seq)[position >> kv->shift],
+	                               layer * kv->n_heads + head);
+	size_t at = (size_t)(position & kv->mask) * l.stride;
+	*key = l.keys + at;
+	*value = l.values + at;
+}
+
+rv_kv_view rv_kv_pages_view(const rv_kv_pages *kv) {
+	return (rv_kv_view){segments, slot, kv, kv->table_room, kv->options.type};
+}
+
+/* ---- what it holds ---- */
+
+void rv_kv_pages_count(const rv_kv_pages *kv, rv_kv_pages_counts *out) {
+	const page_format *f = &kv->formats[kv->options.type];
+	rv_pool_stats pool;
+	rv_pool_get_stats(kv->pool, &pool);
+	int64_t free_blocks = (int64_t)((pool.budget_bytes - pool.used_bytes) / RV_POOL_PAGE_BYTES) *
+	                              f->slabs.per_slab +
+	                      f->slabs.n_slabs * f->slabs.per_slab - f->slabs.n_used;
+	*out = (rv_kv_pages_counts){.n_pages = kv->n_pages,
+	                            .n_shared = kv->n_shared,
+	                            .n_references = kv->n_references,
+	                            .n_free = free_blocks / f->n_blocks,
+	                            .n_copies = kv->n_copies,
+	                            .n_reclaimed = kv->n_reclaimed,
+	                            .page_bytes = page_bytes(f),
+	                            .used_bytes = kv->used_bytes};
+	for (int t = 0; t < RV_KV_COUNT; t++)
+		out->allocated_bytes += (size_t)kv->formats[t].slabs.n_slabs * RV_POOL_PAGE_BYTES;
+}
+
+static rv_status count_tables(const rv_kv_pages *kv, int32_t *seen) {
+	for (int32_t s = 0; s < kv->options.n_seqs; s++) {
+		if (kv->tables[s].n < 0 || kv->tables[s].n > kv->table_room)
+			return rv_fail(RV_ERR_INVALID, "sequence %d has %lld pages", s,
+			               (long long)kv->tables[s].n);
+		for (int64_t i = 0; i < kv->tables[s].n; i++) {
+			rv_kv_page page = table_of(kv, s)[i];
+			if (page < 0 || page >= kv->n_touched || kv->pages[page].refs < 1)
+				return rv_fail(RV_ERR_INVALID,
+				               "sequence %d holds page %d, which is free", s, page);
+			seen[page]++;
+		}
+	}
+	return RV_OK;
+}
+
+static rv_status check_pages(const rv_kv_pages *kv, const int32_t *seen, int64_t others) {
+	int64_t n = 0, shared = 0, references = 0, outside = 0, used[RV_KV_COUNT] = {0};
+	for (int64_t i = 0; i < kv->n_touched; i++) {
+		const page_entry *e = &kv->pages[i];
+		if (seen[i] > e->refs)
+			return rv_fail(RV_ERR_INVALID,
+			               "page %lld has %d references, but %d sequences hold it",
+			               (long long)i, e->refs, seen[i]);
+		n += e->refs > 0;
+		shared += e->refs > 1;
+		references += e->refs;
+		outside += e->refs - seen[i];
+		if (e->refs > 0)
+			used[e->type] += kv->formats[e->type].n_blocks;
+	}
+	if (n != kv->n_pages || shared != kv->n_shared || references != kv->n_references)
+		return rv_fail(RV_ERR_INVALID,
+		               "pages, shared, references: %lld %lld %lld, counted %lld %lld %lld",
+		               (long long)kv->n_pages, (long long)kv->n_shared,
+		               (long long)kv->n_references, (long long)n, (long long)shared,
+		               (long long)references);
+	if (others >= 0 && outside != others)
+		return rv_fail(RV_ERR_INVALID, "%lld references outside sequences, expected %lld",
+		               (long long)outside, (long long)others);
+	for (int t = 0; t < RV_KV_COUNT; t++)
+		if (used[t] != kv->formats[t].slabs.n_used)
+			return rv_fail(RV_ERR_INVALID, "type %d: %lld blocks in use, pages have %lld",
+			               t, (long long)kv->formats[t].slabs.n_used, (long long)used[t]);
+	return RV_OK;
+}
+
+rv_status rv_kv_pages_verify(const rv_kv_pages *kv, int64_t others) {
+	int32_t *seen;
+	RV_TRY(RV_ALLOC(&seen, kv->n_touched + 1, "page check"));
+	rv_status st = count_tables(kv, seen);
+	if (st == RV_OK)
+		st = check_pages(kv, seen, others);
+	rv_free(seen);
+	return st;
+}
