@@ -24,9 +24,9 @@
 	  "Chunks of -c tokens, the second half of each scored. The estimates go to stdout, the running\n" \
 	  "ones to stderr; +/- and ± are standard errors over tokens.\n")                              \
 	X(eval, "TASK", 1, 0, "Score a model by a benchmark, as lm-evaluation-harness does",             \
-	  "TASK: mmlu, humaneval, gsm8k, truthfulqa_mc1, truthfulqa_mc2, routing; or all of them. The table\n" \
-	  "goes to stdout, progress to stderr. With --out or --samples journals beside it let --resume go on\n" \
-	  "after a kill. `ruvltra eval draft` compares two models; it has its own --help.\n")     \
+	  "TASK: mmlu, mmlu_continuation, humaneval, gsm8k, truthfulqa_mc1, truthfulqa_mc2, routing; or all\n" \
+	  "of them. The table goes to stdout, progress to stderr. With --out or --samples journals beside it\n" \
+	  "let --resume go on after a kill. `ruvltra eval draft` compares two models; it has its own --help.\n")     \
 	X(convert, "DIR OUT", 2, 0, "Write a model file from a published one (safetensors)",           \
 	  "DIR holds model.safetensors, or shards and model.safetensors.index.json.\n")                \
 	X(train, "", 0, 1, "Train a model from token files",                                           \

@@ -14,6 +14,7 @@
 /* X(name): its row is rv_eval_task_<name>. */
 #define RV_EVAL_TASK_TABLE(X)                                                                          \
 	X(mmlu)                                                                                        \
+	X(mmlu_continuation)                                                                           \
 	X(humaneval)                                                                                   \
 	X(gsm8k)                                                                                       \
 	X(truthfulqa_mc1)                                                                              \

@@ -1,9 +1,12 @@
-/* MMLU (Hendrycks et al. 2020): 57 subjects, four choices, five shots. */
+/* MMLU (Hendrycks et al. 2020): 57 subjects, four choices. In the harness's two forms: `mmlu` lists the
+ * choices and asks for the letter of the right one, after five shots; `mmlu_continuation` asks for the
+ * choice itself, which a model may know that cannot read a lettered list. */
 #include "base/mem.h"
 #include "eval/python_text.h"
 #include "eval/task.h"
 
 #include <dirent.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,7 +74,11 @@ typedef struct rows {
 	int64_t n;
 } rows;
 
-/* The row's question as it is asked, and which letter answers it. */
+static int by_letter(const rv_eval_set *set) {
+	return set->task == &rv_eval_task_mmlu;
+}
+
+/* The row's question as it is asked, and which choice answers it. */
 static rv_status read_row(rows *r, char *const *f, size_t line, const char **text, int *gold) {
 	static const char *const names[] = {"question", "choice A", "choice B",
 	                                    "choice C", "choice D", "answer"};
@@ -86,6 +93,8 @@ static rv_status read_row(rows *r, char *const *f, size_t line, const char **tex
 		               line, (long long)doc, answer);
 	size_t len = strlen(f[0]);
 	const char *question = rv_python_strip(f[0], &len);
+	if (!by_letter(r->set))
+		return rv_eval_format(r->set, text, "Question: %.*s\nAnswer:", (int)len, question);
 	return rv_eval_format(r->set, text, "%.*s\nA. %s\nB. %s\nC. %s\nD. %s\nAnswer:", (int)len,
 	                      question, f[1], f[2], f[3], f[4]);
 }
@@ -95,7 +104,19 @@ static rv_status add_shot(void *user, char *const *f, size_t line) {
 	const char *text;
 	int gold;
 	RV_TRY(read_row(r, f, line, &text, &gold));
-	return rv_eval_add_shot(r->set, text, letters[gold]);
+	const char *target = letters[gold];
+	if (!by_letter(r->set))
+		RV_TRY(rv_eval_format(r->set, &target, "%s", f[1 + gold]));
+	return rv_eval_add_shot(r->set, text, target);
+}
+
+static rv_status copy_choices(rv_eval_set *set, char *const *texts, const char *const **out) {
+	const char **copies;
+	RV_TRY(rv_arena_alloc(set->arena, (void **)&copies, N_CHOICES * sizeof *copies));
+	for (int i = 0; i < N_CHOICES; i++)
+		RV_TRY(rv_eval_format(set, &copies[i], "%s", texts[i]));
+	*out = copies;
+	return RV_OK;
 }
 
 static rv_status add_doc(void *user, char *const *f, size_t line) {
@@ -107,6 +128,8 @@ static rv_status add_doc(void *user, char *const *f, size_t line) {
 	if (!rv_eval_counts_doc(r->set))
 		return RV_OK;
 	doc.truth = truth[gold];
+	if (!by_letter(r->set))
+		RV_TRY(copy_choices(r->set, f + 1, &doc.choices));
 	RV_TRY(rv_eval_format(r->set, &doc.target, "%d", gold));
 	doc.source = json_pack("{s:s, s:s, s:[s, s, s, s], s:i}", "question", f[0], "subject",
 	                       r->subject, "choices", f[1], f[2], f[3], f[4], "answer", gold);
@@ -118,13 +141,13 @@ static rv_status add_doc(void *user, char *const *f, size_t line) {
 static rv_status read_part(rv_eval_set *set, const char *name) {
 	const subject *known = subject_by_name(name);
 	const char *part, *spaced, *description, *test, *dev;
-	RV_TRY(rv_eval_format(set, &part, "mmlu_%s", name));
+	RV_TRY(rv_eval_format(set, &part, "mmlu_%s%s", name, by_letter(set) ? "" : "_continuation"));
 	RV_TRY(rv_eval_format(set, &spaced, "%s", name));
 	for (char *c = (char *)(uintptr_t)spaced; *c != '\0'; c++)
 		*c = *c == '_' ? ' ' : *c;
-	RV_TRY(rv_eval_format(
-	        set, &description,
-	        "The following are multiple choice questions (with answers) about %s.\n\n", spaced));
+	RV_TRY(rv_eval_format(set, &description,
+	                      "The following are %squestions (with answers) about %s.\n\n",
+	                      by_letter(set) ? "multiple choice " : "", spaced));
 	RV_TRY(rv_eval_add_part(set, part, name, known != NULL ? known->group : NULL, description));
 
 	RV_TRY(rv_eval_format(set, &test, "test/%s" TEST_SUFFIX, name));
@@ -201,23 +224,57 @@ static rv_status read_all(rv_eval_set *set) {
 	return status == RV_OK ? check_whole(set) : status;
 }
 
+/* UTF-8, and not empty: it was checked when the row was read. */
+static size_t count_characters(const char *text) {
+	size_t n = 0;
+	for (; *text != '\0'; text++)
+		n += ((unsigned char)*text & 0xC0) != 0x80;
+	return n;
+}
+
+/* acc, then acc_norm: a long choice is not less likely for being long, so log-probabilities are taken
+ * per character of the choice. */
+static rv_status judge_continuation(const rv_eval_set *set, const rv_eval_doc *doc,
+                                    const rv_eval_reply *reply, int m, double *value,
+                                    json_t **filtered) {
+	if (m == 0)
+		return rv_eval_judge_accuracy(set, doc, reply, m, value, filtered);
+	int best = 0;
+	double best_mean = -INFINITY;
+	for (int i = 0; i < reply->n; i++) {
+		double mean = reply->scores[i].logprob / (double)count_characters(doc->choices[i]);
+		if (mean > best_mean) {
+			best_mean = mean;
+			best = i;
+		}
+	}
+	*value = doc->truth[best];
+	if (filtered != NULL)
+		*filtered = rv_eval_scores_json(reply);
+	return RV_OK;
+}
+
 static const rv_eval_group groups[] = {{"humanities", "humanities"},
                                        {"other", "other"},
                                        {"social_sciences", "social sciences"},
                                        {"stem", "stem"},
                                        {0}};
 
+#define COMMON                                                                                         \
+	.kind = RV_EVAL_CHOICE, .folder = "mmlu", .marks = {"test"}, .dataset = "cais/mmlu",           \
+	.version = 1, .groups = groups, .group_version = 2, .read = read_all
+
 const rv_eval_task rv_eval_task_mmlu = {
         .name = "mmlu",
-        .kind = RV_EVAL_CHOICE,
-        .folder = "mmlu",
-        .marks = {"test"},
-        .dataset = "cais/mmlu",
-        .version = 1,
+        COMMON,
         .n_fewshot = 5,
-        .groups = groups,
-        .group_version = 2,
         .metrics = {{.name = "acc", .filter = "none"}},
-        .read = read_all,
         .judge = rv_eval_judge_accuracy,
+};
+const rv_eval_task rv_eval_task_mmlu_continuation = {
+        .name = "mmlu_continuation",
+        COMMON,
+        .n_fewshot = 0, /* as the harness runs it unless told otherwise */
+        .metrics = {{.name = "acc", .filter = "none"}, {.name = "acc_norm", .filter = "none"}},
+        .judge = judge_continuation,
 };

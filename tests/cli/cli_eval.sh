@@ -20,7 +20,7 @@ END
 
 # ---- the command line ----
 accepted "help needs no model" '--fewshot' eval --help
-refused "no task" 2 "TASK: none given; known are mmlu, humaneval" eval -m "$model"
+refused "no task" 2 "TASK: none given; known are mmlu, mmlu_continuation, humaneval" eval -m "$model"
 refused "unknown task" 2 "TASK 'mmmlu': not known" eval mmmlu -m "$model"
 refused "negative limit" 2 "--limit" eval mmlu -m "$model" --limit -1
 refused "limit is a number" 2 "--limit" eval mmlu -m "$model" --limit 3x
@@ -69,6 +69,9 @@ report "the harness's table, and what is different" $?
 report "samples into a pipe" $?
 run eval mmlu -m "$model" --data "$sets" --fewshot 1 --limit 1 --json
 says "a limit is said" 'r["config"]["limit"] == 1 and r["n-samples"]["mmlu_world_trivia"] == {"original": 3, "effective": 1}'
+run eval mmlu_continuation -m "$model" --data "$sets" --fewshot 1 --json
+says "the choice itself, by its text and by its characters" 'set(r["results"]) > {"mmlu_anatomy_continuation",
+	"mmlu_world_trivia_continuation"} and all({"acc,none", "acc_norm,none"} <= set(v) for v in r["results"].values())'
 for task in truthfulqa_mc1 truthfulqa_mc2 gsm8k; do
 	run eval $task -m "$model" --data "$sets" --json --max-tokens 8
 	says "$task runs" 'len(r["results"]) == 1 and 0 <= min(v for k, v in list(r["results"].values())[0].items()
@@ -185,14 +188,14 @@ else
 	short="eval all -m $model --limit 1 --max-tokens 4"
 	# shellcheck disable=SC2086
 	run $short --out "$dir/all.json" --samples "$dir/all.jsonl" --json
-	says "all: one result of every task" 'set(own["tasks"]) == {"mmlu", "humaneval", "gsm8k", "truthfulqa_mc1", "truthfulqa_mc2",
-	"routing"} and all(k in r["results"] for k in own["tasks"]) and set(r["groups"]) > {"mmlu", "routing"} and
+	says "all: one result of every task" 'set(own["tasks"]) == {"mmlu", "mmlu_continuation", "humaneval", "gsm8k", "truthfulqa_mc1", "truthfulqa_mc2",
+	"routing"} and all(k in r["results"] for k in own["tasks"]) and set(r["groups"]) > {"mmlu", "mmlu_continuation", "routing"} and
 	r["n-samples"]["routing_heldout"]["effective"] == 1 and abs(own["tasks"]["routing"]["chance"] - 1 / 13) < 1e-9 and
 	all(k in r["task_hashes"] for k in ("gsm8k", "routing_requests"))'
-	[ "$(wc -l <"$dir/all.jsonl")" = 64 ] # 57 subjects, 1 + 2 filters + 1 + 1, 2 sets
+	[ "$(wc -l <"$dir/all.jsonl")" = 121 ] # 57 subjects twice, 1 + 2 filters + 1 + 1, 2 sets
 	report "all: samples of every task" $?
 	run eval mmlu -m "$model" --limit 1 --out "$dir/alone.json"
-	says "all: as each alone" "r['results'] == {k: v for k, v in json.load(open('$dir/all.json'))['results'].items() if k.startswith('mmlu')}" "$dir/alone.json"
+	says "all: as each alone" "r['results'] == {k: v for k, v in json.load(open('$dir/all.json'))['results'].items() if k.startswith('mmlu') and 'continuation' not in k}" "$dir/alone.json"
 	# shellcheck disable=SC2086
 	run $short
 	[ "$status" = 0 ] && [ "$(grep -c '^|Tasks\|^|  *Tasks' "$out")" = 1 ] && grep -q '^|routing ' "$out" && grep -q '^chance: 0.0769' "$out"
@@ -210,7 +213,7 @@ tiny=$models/tiny-qwen2/tiny-qwen2.q8_0.gguf
 if [ ! -f "$tiny" ]; then
 	skip "published sets" "no reference data"
 else
-	for task in mmlu humaneval gsm8k truthfulqa_mc1 truthfulqa_mc2; do
+	for task in mmlu mmlu_continuation humaneval gsm8k truthfulqa_mc1 truthfulqa_mc2; do
 		[ $task = humaneval ] && ! $sandboxed && continue
 		run eval $task -m "$tiny" --data "$reference/datasets" --limit 1 --max-tokens 16 --json
 		says "$task, published" 'own["data"]["published"] is True and own["data"]["version"] != "" and

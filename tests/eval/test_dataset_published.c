@@ -38,6 +38,11 @@ static void mmlu(void **state) {
 	assert_true(seconds < 1);
 #endif
 	rv_eval_set_free(set);
+	/* the other form: the same documents */
+	set = read_set("mmlu_continuation", "datasets");
+	assert_int_equal(set->n_docs, 14042);
+	assert_true(set->data.official);
+	rv_eval_set_free(set);
 }
 
 static void others(void **state) {

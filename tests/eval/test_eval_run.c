@@ -296,14 +296,19 @@ static void programs_resume(void **state) {
 	rv_eval_set_free(set);
 }
 
-static double judged(rv_eval_set *set, int64_t doc, const double *logprobs, int n) {
+static double judged_by(const rv_eval_set *set, const rv_eval_doc *doc, const double *logprobs, int n,
+                        int metric) {
 	rv_score scores[8] = {0};
 	double value;
 	for (int i = 0; i < n; i++)
 		scores[i].logprob = logprobs[i];
 	const rv_eval_reply reply = {.done = 1, .n = n, .scores = scores};
-	assert_ok(set->task->judge(set, &set->docs[doc], &reply, 0, &value, NULL));
+	assert_ok(set->task->judge(set, doc, &reply, metric, &value, NULL));
 	return value;
+}
+
+static double judged(const rv_eval_set *set, int64_t doc, const double *logprobs, int n) {
+	return judged_by(set, &set->docs[doc], logprobs, n, 0);
 }
 
 static void choices(void **state) {
@@ -313,6 +318,25 @@ static void choices(void **state) {
 	assert_true(judged(set, 2, (double[]){-1, -1, -2, -3}, 4) == 1); /* a tie: the first */
 	assert_true(judged(set, 1, (double[]){-1, -1, -2, -3}, 4) == 0);
 	assert_true(judged(set, 1, (double[]){-2, -1, -2, -3}, 4) == 1);
+	rv_eval_set_free(set);
+
+	set = read_set("mmlu_continuation", 1, NULL, 0);
+	/* choices of 3, 2, 5 and 16 characters, the first is right: by the whole text the second wins,
+	 * by its characters the first (-1.0 against -1.1) */
+	const double whole[] = {-3, -2.2, -6, -40};
+	assert_true(judged(set, 2, whole, 4) == 0);
+	assert_true(judged_by(set, &set->docs[2], whole, 4, 1) == 1);
+	/* a tie by characters: the first */
+	assert_true(judged_by(set, &set->docs[2], (double[]){-3, -2, -5, -16}, 4, 1) == 1);
+	/* characters, not bytes: per byte "ßß" would win, -0.55 against -1 */
+	const char *const mixed[] = {"ss", "ßß", "s", "ssss"};
+	rv_eval_doc doc = set->docs[2];
+	doc.choices = mixed;
+	assert_true(judged_by(set, &doc, (double[]){-2, -2.2, -3, -9}, 4, 1) == 1);
+	/* control: with bytes for characters it does */
+	const char *const bytes[] = {"ss", "ssss", "s", "ssss"};
+	doc.choices = bytes;
+	assert_true(judged_by(set, &doc, (double[]){-2, -2.2, -3, -9}, 4, 1) == 0);
 	rv_eval_set_free(set);
 
 	set = read_set("truthfulqa_mc2", -1, NULL, 0); /* truth of document 0: 1 1 0 0 0 */

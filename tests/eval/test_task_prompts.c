@@ -72,6 +72,34 @@ static void mmlu(void **state) {
 	rv_eval_set_free(set);
 }
 
+/* The same documents, asked for the choice itself. */
+static void mmlu_continuation(void **state) {
+	(void)state;
+	rv_eval_set *set = read_set("mmlu_continuation", FIXTURES, -1, 0);
+	assert_int_equal(set->n_fewshot, 0);
+	assert_int_equal(set->n_parts, 2);
+	assert_int_equal(set->n_docs, 4);
+	assert_string_equal(set->parts[0].name, "mmlu_anatomy_continuation");
+	assert_string_equal(set->parts[0].alias, "anatomy");
+	assert_string_equal(set->parts[0].group, "stem");
+	same_context(set, 0, "mmlu_continuation_0");
+	set->n_fewshot = 2;
+	for (int i = 1; i < 4; i++) {
+		char name[32];
+		snprintf(name, sizeof name, "mmlu_continuation_%d", i);
+		same_context(set, i, name);
+	}
+	/* choices as they are in the file, white space too; the answer is their index */
+	assert_string_equal(set->docs[1].choices[1], "4 ");
+	assert_string_equal(set->docs[3].choices[3], "ε");
+	assert_string_equal(set->docs[3].target, "0");
+	assert_int_equal(set->docs[1].truth[1], 1);
+	same_source(&set->docs[3], "2360ac022c06999bb75f57ebb1eb5fd08c42d18df2be62507802fe1573d3406c");
+	assert_string_equal(set->metrics[0].name, "acc");
+	assert_string_equal(set->metrics[1].name, "acc_norm");
+	rv_eval_set_free(set);
+}
+
 static void gsm8k(void **state) {
 	(void)state;
 	rv_eval_set *set = read_set("gsm8k", FIXTURES, -1, 0);
@@ -137,9 +165,8 @@ static void truthfulqa(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(mmlu),
-	        cmocka_unit_test(gsm8k),
-	        cmocka_unit_test(humaneval),
+	        cmocka_unit_test(mmlu),       cmocka_unit_test(mmlu_continuation),
+	        cmocka_unit_test(gsm8k),      cmocka_unit_test(humaneval),
 	        cmocka_unit_test(truthfulqa),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
