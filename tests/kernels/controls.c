@@ -1,4 +1,5 @@
 /* Negative controls: kernels broken in one way each. A checker that lets one pass is broken itself. */
+#include "kernels/kv_codes.h"
 #include "tests/kernels/harness.h"
 
 #include <math.h>
@@ -146,6 +147,21 @@ static void load_all_columns(float *kt, const void *src, size_t stride, int64_t 
 	}
 }
 
+static void store_one_code_off(void *dst, const float *src, int64_t head_dim) {
+	rv_kv_store_q2_ref(dst, src, head_dim);
+	((unsigned char *)dst)[rv_kv_row_bytes(RV_KV_Q2, head_dim) - 1] ^= 1;
+}
+
+static void load_without_minimum(float *v, const void *src, size_t stride, int64_t n,
+                                 int64_t head_dim) {
+	rv_kv_load_values_q4_ref(v, src, stride, n, head_dim);
+	for (int64_t i = 0; i < n; i++) {
+		rv_f16 minimum;
+		memcpy(&minimum, (const char *)src + (size_t)i * stride + 2, sizeof minimum);
+		v[i * head_dim] -= rv_f16_to_f32(minimum);
+	}
+}
+
 static double half_the_products(int64_t steps) {
 	return rv_peak_int8_ref.run(steps / 2);
 }
@@ -171,6 +187,8 @@ SET(set_gemm_order, gemm, gemm_order)
 SET(set_dequantize, type[RV_Q6_K].dequantize, dequantize_fused_wrong)
 SET(set_act, quantize_act[RV_ACT_Q8], act_half_up)
 SET(set_columns, kv[RV_KV_F16].load_keys, load_all_columns)
+SET(set_code, kv[RV_KV_Q2].store, store_one_code_off)
+SET(set_no_minimum, kv[RV_KV_Q4].load_values, load_without_minimum)
 SET(set_missing, attn_merge, NULL)
 SET(set_peak, peak[RV_PEAK_INT8], &peak_half_done)
 
@@ -191,6 +209,9 @@ const control controls[] = {
         {"dequantize off by one bit", set_dequantize, check_dequantize, RV_Q6_K, "differs in a bit", 0},
         {"one activation code off by one", set_act, check_quantize_act, RV_ACT_Q8, "codes", 0},
         {"neighbouring columns overwritten", set_columns, check_kv, RV_KV_F16, "load_keys", 0},
+        {"one two-bit code off by one", set_code, check_kv_codes, RV_KV_KIVI2, "stored keys", 0},
+        {"error passed on from a wrong code", set_code, check_kv_codes, RV_KV_SQUAT2, "stored keys", 0},
+        {"minimum left out", set_no_minimum, check_kv_codes, RV_KV_KIVI4, "came back", 0},
         {"empty slot", set_missing, check_full_table, 0, "attn_merge", 0},
         {"peak loop that skips every other product", set_peak, check_peak, RV_PEAK_INT8, "products", 0},
 };

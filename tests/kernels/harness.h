@@ -75,6 +75,7 @@ int same(checker *c, const char *what, const void *got, const void *want, size_t
 #include "kernels/kernels.def"
 #undef RV_KERNEL
 check_fn check_kv;           /* arg: rv_kv_type */
+check_fn check_kv_codes;     /* arg: rv_kv_format, one of the codes */
 check_fn check_dequantize;   /* arg: rv_type */
 check_fn check_quantize;     /* arg: rv_type */
 check_fn check_quantize_act; /* arg: rv_act */

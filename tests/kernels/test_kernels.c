@@ -2,6 +2,7 @@
  * the kernels and libc only, so that it cross-compiles. Output is TAP. RV_SEED=N repeats a run;
  * RV_GUARD=pads leaves readable space around the arrays, for emulators that read whole vectors under a
  * mask; an argument restricts it to the tests whose names contain it. */
+#include "kernels/kv_codes.h"
 #include "tests/kernels/harness.h"
 
 #include <stdio.h>
@@ -43,6 +44,9 @@ static const subject subjects[] = {{"table", "every slot", check_full_table, 0},
                                    {"quantize_act", "Q8K", check_quantize_act, RV_ACT_Q8K},
 #define X(NAME, lower) {"kv", #lower, check_kv, RV_KV_##NAME},
                                    RV_EACH_KV(X)
+#undef X
+#define X(NAME, text, how, bits) {"kv codes", text, check_kv_codes, RV_KV_##NAME},
+                                           RV_EACH_KV_CODE(X)
 #undef X
 };
 enum { N_SUBJECTS = sizeof subjects / sizeof *subjects };
