@@ -76,8 +76,11 @@ static rv_status add_slab(rv_kv_slabs *s) {
 }
 
 rv_status rv_kv_block_alloc(rv_kv_slabs *s, rv_kv_block *out) {
-	if (s->partial == NONE)
-		RV_TRY(add_slab(s));
+	if (s->partial == NONE) {
+		rv_status st = add_slab(s);
+		if (s->partial == NONE) /* else blocks have been given back meanwhile */
+			return st;
+	}
 	uint32_t i = s->partial;
 	rv_kv_slab *slab = &s->slabs[i];
 	uint32_t block = slab->free;

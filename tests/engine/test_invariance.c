@@ -1,5 +1,5 @@
 /* The invariance contract (SPEC 9): the logits of a token are bit-identical whatever the thread count,
- * batch composition, prefill chunking and copies of sequences. */
+ * batch composition, prefill chunking, copies of sequences, and pages of the KV cache. */
 #include "base/threads.h"
 #include "engine/context.h"
 #include "tests/support/tiny_model.h"
@@ -31,7 +31,9 @@ static int32_t token(int32_t seq, int32_t i) {
 	return (int32_t)(((uint32_t)seq * 7919u + (uint32_t)i * 104729u + 13u) % N_VOCAB);
 }
 
-static rv_context *open_context(rv_model *model, const setting *s, int n_threads, int32_t n_batch) {
+/* page_size 0: a cache in one piece. */
+static rv_context *open_context(rv_model *model, const setting *s, int n_threads, int32_t n_batch,
+                                int32_t page_size) {
 	rv_context *ctx;
 	rv_context_options o = rv_context_defaults();
 	o.n_ctx = 128;
@@ -41,6 +43,7 @@ static rv_context *open_context(rv_model *model, const setting *s, int n_threads
 	o.attention = s->attention;
 	o.backend = s->backend;
 	o.n_threads = n_threads;
+	o.page_size = page_size;
 	assert_ok(rv_context_create(&ctx, model, &o));
 	return ctx;
 }
@@ -141,8 +144,9 @@ static void invariance(void **state) {
 	const setting *s = *state;
 	static float base[N_TOKENS * N_VOCAB], other[N_TOKENS * N_VOCAB];
 	static const int threads[] = {1, 2, 3, 5};
+	static const int32_t pages[] = {64, 0, 8, 256};
 	rv_model *model = tiny_model(s->arch, s->type);
-	rv_context *ctx = open_context(model, s, 1, 512);
+	rv_context *ctx = open_context(model, s, 1, 512, 0);
 	by_chunks(ctx, N_TOKENS, base);
 	for (int64_t i = 0; i < N_TOKENS * N_VOCAB; i++)
 		assert_true(isfinite(base[i]));
@@ -150,7 +154,7 @@ static void invariance(void **state) {
 	assert_true(first_difference(base, base + N_VOCAB, N_VOCAB) >= 0);
 	rv_context_destroy(ctx);
 	for (size_t t = 0; t < sizeof threads / sizeof threads[0]; t++) {
-		ctx = open_context(model, s, threads[t], 512);
+		ctx = open_context(model, s, threads[t], 512, pages[t]);
 		by_chunks(ctx, N_TOKENS, other);
 		assert_same(other, base, "threads", threads[t]);
 		assert_ok(rv_seq_truncate(ctx, 0, 0));
@@ -158,7 +162,7 @@ static void invariance(void **state) {
 		assert_same(other, base, "among other sequences, threads", threads[t]);
 		rv_context_destroy(ctx);
 	}
-	ctx = open_context(model, s, 2, 512);
+	ctx = open_context(model, s, 2, 512, 8);
 	for (int32_t chunk = 1; chunk <= 33; chunk++) {
 		assert_ok(rv_seq_truncate(ctx, 0, 0));
 		by_chunks(ctx, chunk, other);
@@ -169,7 +173,7 @@ static void invariance(void **state) {
 	by_copies(ctx, 1, other); /* control */
 	assert_true(first_difference(other, base, (int64_t)N_TOKENS * N_VOCAB) >= 0);
 	rv_context_destroy(ctx);
-	ctx = open_context(model, s, 2, 19); /* one call, cut inside */
+	ctx = open_context(model, s, 2, 19, 16); /* one call, cut inside */
 	for (int32_t i = 0; i < 2; i++) {
 		rv_row rows[N_TOKENS];
 		for (int32_t j = 0; j < N_TOKENS; j++)
@@ -240,14 +244,14 @@ static void control_other_orders(void **state) {
 	static float a[N_TOKENS * N_VOCAB], b[N_TOKENS * N_VOCAB];
 	setting s = settings[2];
 	rv_model *model = tiny_model(s.arch, s.type);
-	rv_context *ctx = open_context(model, &s, 1, 512);
+	rv_context *ctx = open_context(model, &s, 1, 512, 64);
 	by_chunks(ctx, N_TOKENS, a);
 	rv_context_destroy(ctx);
 	const setting others[] = {{s.arch, s.type, s.kv, RV_ATTN_STANDARD, s.backend},
 	                          {s.arch, s.type, RV_KV_F16, s.attention, s.backend},
 	                          {s.arch, s.type, s.kv, s.attention, RV_BACKEND_REF}};
 	for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-		ctx = open_context(model, &others[i], 1, 512);
+		ctx = open_context(model, &others[i], 1, 512, 64);
 		by_chunks(ctx, N_TOKENS, b);
 		rv_context_destroy(ctx);
 		assert_true(first_difference(a, b, (int64_t)N_TOKENS * N_VOCAB) >= 0);
@@ -260,7 +264,7 @@ static void failed_call_changes_nothing(void **state) {
 	(void)state;
 	static float a[N_TOKENS * N_VOCAB], b[N_TOKENS * N_VOCAB];
 	rv_model *model = tiny_model("qwen2", "Q4_K_M");
-	rv_context *ctx = open_context(model, &settings[0], 2, 128);
+	rv_context *ctx = open_context(model, &settings[0], 2, 128, 8);
 	by_chunks(ctx, N_TOKENS, a);
 	assert_ok(rv_seq_truncate(ctx, 0, 0));
 	for (int32_t i = 0; i < N_TOKENS; i++) {
@@ -293,7 +297,7 @@ static void failed_call_changes_nothing(void **state) {
 static void copies_refused(void **state) {
 	(void)state;
 	rv_model *model = tiny_model("qwen2", "Q4_K_M");
-	rv_context *ctx = open_context(model, &settings[0], 1, 128);
+	rv_context *ctx = open_context(model, &settings[0], 1, 128, 16);
 	rv_row rows[] = {{1, 0, 0, -1, 0, 0}, {2, 0, 1, -1, 0, 0}, {3, 1, 0, -1, 0, 0}};
 	assert_ok(rv_context_eval(ctx, rows, 3));
 	static const struct {
