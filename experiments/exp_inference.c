@@ -349,7 +349,8 @@ static const rv_experiment inference = {
                  "because the system can take them back. The documented gigabytes are those of "
                  "RuvLTRA-Medium: they are held against the sum of both, for its shape only. Power is "
                  "the energy of the "
-                 "processor packages. Quality is that of the small sets in datasets/.",
+                 "processor packages. Quality is that of the small sets in "
+                 "datasets/. " RV_QUALITY_MMLU_NOTE,
         .documented = "t2_inference.csv",
         .plot = "t2_inference",
         .params = params,

@@ -45,8 +45,8 @@ enum {
 };
 static const rv_metric metrics[N_METRICS] = {
         {"score_pct", "%", "score",
-         "mean over the items: accuracy, pass@1, strict exact match, MC2; interval over items: "
-         "Wilson's, of MC2 by bootstrap",
+         "mean over the items: accuracy (of mmlu_continuation acc_norm), pass@1, strict exact match, "
+         "MC2; interval over items: Wilson's, of MC2 by bootstrap",
          RV_HIGHER, 1, 0, NULL, "%.2f"},
         RV_METRIC_ENDS("score_pct", "%", "score", RV_HIGHER, "%.2f"),
         {"chance_pct", "%", "chance", "what guessing scores", RV_HIGHER, 1, 0, NULL, "%.2f"},
@@ -199,7 +199,10 @@ static const rv_experiment quality = {
                 "Differences are paired, item by item: the same "
                 "items are drawn of both models, and the p-values are of paired tests. Where "
                 "TruthfulQA "
-                "is documented without its metric, MC2 is held against it, with MC1 beside it.",
+                "is documented without its metric, MC2 is held against it, with MC1 beside "
+                "it. " RV_QUALITY_MMLU_NOTE
+                " The documented numbers, whose form is not said, are held against the letters: "
+                "that is the form in which MMLU is published.",
         .documented = "t3_quality.csv",
         .plot = "t3_quality",
         .params = params,

@@ -367,22 +367,15 @@ static const rv_experiment quantization = {
         .name = "t1_quantization",
         .title = "Quantization formats",
         .about = "The model is quantized to every format. Its distance from the unquantized model is "
-                 "taken "
-                 "on sequences sampled from that one under the seed at temperature 1: cross-entropy of "
-                 "the "
-                 "sampled tokens, KL divergence of the whole distributions, and the rise of perplexity "
-                 "to "
-                 "be expected on the model's own text, exp(KL) - 1. Quality is that of the small sets "
-                 "in "
-                 "datasets/, its loss against the unquantized model on the same items. Formats are "
-                 "timed in "
-                 "turns, in a seeded shuffled order. The roofline of decoding is the read bandwidth of "
-                 "the "
-                 "same threads over the bytes read a token; weights that fit in the cache are held "
-                 "against "
-                 "the cache's bandwidth. The documents speak of RuvLTRA-Medium: its sizes are computed "
-                 "from "
-                 "its shape, tensor by tensor.",
+                 "taken on sequences sampled from that one under the seed at temperature 1: "
+                 "cross-entropy of the sampled tokens, KL divergence of the whole distributions, and "
+                 "the rise of perplexity to be expected on the model's own text, exp(KL) - 1. Quality "
+                 "is that of the small sets in datasets/, its loss against the unquantized model on "
+                 "the same items. " RV_QUALITY_MMLU_NOTE " Formats are timed in turns, in a seeded "
+                 "shuffled order. The roofline of decoding is the read bandwidth of the same threads "
+                 "over the bytes read a token; weights that fit in the cache are held against the "
+                 "cache's bandwidth. The documents speak of RuvLTRA-Medium: its sizes are computed "
+                 "from its shape, tensor by tensor.",
         .documented = "t1_quantization.csv",
         .plot = "t1_quantization",
         .params = params,

@@ -39,19 +39,19 @@ const char *rv_quality_name(rv_quality_task task) {
 
 typedef struct scale {
 	int64_t limit[RV_QUALITY_N_TASKS]; /* documents of each part; 0: all */
-	int64_t mmlu_shots;                /* -1: the task's own */
+	int64_t mmlu_shots;                /* of the letters; -1: the task's own */
 	int64_t max_tokens;                /* of a generated text */
 	double max_params;                 /* of a model that is asked */
 } scale;
 
 #define SMOKE                                                                                          \
-	{ {1, 4, 4, 8, 8, 8}, 0, 96, 2e7 }
+	{ {1, 4, 4, 8, 8, 1, 8}, 0, 96, 2e7 }
 #define FULL                                                                                           \
 	{ {0}, -1, 256, 1e12 }
 static const scale scales[RV_PROFILE_COUNT][RV_QUALITY_N_DEPTHS] = {
         [RV_PROFILE_SMOKE] = {SMOKE, SMOKE},
-        [RV_PROFILE_QUICK] = {{{1, 10, 10, 24, 24, 24}, -1, 160, 5e7},
-                              {{1, 20, 20, 40, 40, 50}, -1, 160, 5e7}},
+        [RV_PROFILE_QUICK] = {{{2, 10, 10, 24, 24, 1, 24}, -1, 160, 5e7},
+                              {{4, 20, 20, 40, 40, 1, 50}, -1, 160, 5e7}},
         [RV_PROFILE_FULL] = {FULL, FULL},
 };
 
@@ -76,8 +76,9 @@ void rv_quality_settings(rv_profile profile, rv_quality_depth depth, char *out, 
 		else
 			at += (size_t)snprintf(out + at, size - at, "%s%s all", at > 0 ? ", " : "",
 			                       tasks[t].name);
+	int no_shots = n == RV_QUALITY_N_TASKS && s->mmlu_shots == 0;
 	if (at < size)
-		snprintf(out + at, size - at, " of a part%s", s->mmlu_shots == 0 ? ", no shots" : "");
+		snprintf(out + at, size - at, " of a part%s", no_shots ? ", mmlu without shots" : "");
 }
 
 static rv_status read_set(const rv_run_config *config, rv_quality_task task, rv_quality_depth depth,

@@ -8,13 +8,18 @@
 #include "lab/item_stats.h"
 #include "lab/subject.h"
 
-/* X(id, task of lib/eval, its metric, does it count in the geometric mean?) */
+/* X(id, task of lib/eval, its metric, does it count in the geometric mean?)
+ *
+ * MMLU counts by its choices' texts, per character (acc_norm), as OLMES (Gu et al. 2024) recommends for
+ * small models: these may know an answer and not be able to name its letter in a list. The letters, the
+ * form of published scores, stand beside it. */
 #define RV_QUALITY_TASKS(X)                                                                            \
-	X(MMLU, "mmlu", 0, 1)                                                                          \
+	X(MMLU_CONTINUATION, "mmlu_continuation", 1, 1)                                                \
 	X(HUMANEVAL, "humaneval", 0, 1)                                                                \
 	X(GSM8K, "gsm8k", 0, 1)                                                                        \
 	X(TRUTHFULQA_MC2, "truthfulqa_mc2", 0, 1)                                                      \
 	X(TRUTHFULQA_MC1, "truthfulqa_mc1", 0, 0)                                                      \
+	X(MMLU, "mmlu", 0, 0)                                                                          \
 	X(ROUTING, "routing", 0, 0)
 
 typedef enum rv_quality_task {
@@ -27,6 +32,12 @@ typedef enum rv_quality_task {
 #define RV_QUALITY_COUNT_ONE(id, task, metric, counts) +(counts)
 enum { RV_QUALITY_N_COUNTED = 0 RV_QUALITY_TASKS(RV_QUALITY_COUNT_ONE) };
 const char *rv_quality_name(rv_quality_task task); /* "truthfulqa_mc2" */
+/* A sentence for reports: which of MMLU's forms counts, and why. */
+#define RV_QUALITY_MMLU_NOTE                                                                           \
+	"MMLU is asked in both of lm-evaluation-harness's forms: mmlu lists the choices and asks for " \
+	"a letter, mmlu_continuation asks for the choice itself, by its characters. The latter "       \
+	"counts "                                                                                      \
+	"in quality, as OLMES recommends for small models: they do not read lettered lists."
 
 /* Why the model's answers mean nothing or take too long in this profile (constant text), or NULL. */
 const char *rv_quality_na(rv_profile profile, rv_model *model);

@@ -133,10 +133,12 @@ static void says_what_means_nothing(void **state) {
 	assert_string_equal(rv_quality_na(RV_PROFILE_QUICK, model), "untrained weights");
 	char text[256], hex[2][65];
 	rv_quality_settings(RV_PROFILE_QUICK, RV_QUALITY_USUAL, text, sizeof text);
+	assert_non_null(strstr(text, "mmlu_continuation 4, "));
 	assert_non_null(strstr(text, "mmlu 1, "));
 	assert_non_null(strstr(text, "routing 50 of a part"));
 	rv_quality_settings(RV_PROFILE_FULL, RV_QUALITY_BRIEF, text, sizeof text);
-	assert_string_equal(text, "mmlu all, humaneval all, gsm8k all, truthfulqa_mc2 all of a part");
+	assert_string_equal(
+	        text, "mmlu_continuation all, humaneval all, gsm8k all, truthfulqa_mc2 all of a part");
 	const rv_run_config c = config_of(RV_PROFILE_QUICK);
 	for (int i = 0; i < 2; i++)
 		assert_ok(rv_quality_data_sha256(&c, RV_QUALITY_USUAL, hex[i]));
