@@ -19,18 +19,39 @@ typedef struct slot {
 	int found;
 } slot;
 
-static int compare_pages(const int32_t *a, const int32_t *b, int64_t page_size) {
-	for (int64_t i = 0; i < page_size; i++)
-		if (a[i] != b[i])
-			return a[i] < b[i] ? -1 : 1;
-	return 0;
+static int64_t n_common(const int32_t *a, const int32_t *b, int64_t n) {
+	int64_t i = 0;
+	while (i < n && a[i] == b[i])
+		i++;
+	return i;
 }
 
-static slot find_root(const rv_prefix_tree *t, const char *identity) {
+/* By the first n tokens. */
+static int compare_tokens(const int32_t *a, const int32_t *b, int64_t n) {
+	int64_t i = n_common(a, b, n);
+	return i == n ? 0 : a[i] < b[i] ? -1 : 1;
+}
+
+static slot find_root(const rv_prefix_tree *t, uint64_t identity) {
 	int64_t lo = 0, hi = t->n_roots;
 	while (lo < hi) {
 		int64_t mid = (lo + hi) / 2;
-		int order = strcmp(t->roots[mid]->identity, identity);
+		if (t->roots[mid]->identity == identity)
+			return (slot){mid, 1};
+		if (t->roots[mid]->identity < identity)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return (slot){lo, 0};
+}
+
+/* A child whose first page begins with these n <= page_size tokens, or where it would stand. */
+static slot find_child_from(const rv_prefix_node *node, const int32_t *tokens, int64_t n) {
+	int64_t lo = 0, hi = node->n_children;
+	while (lo < hi) {
+		int64_t mid = (lo + hi) / 2;
+		int order = compare_tokens(node->children[mid]->tokens, tokens, n);
 		if (order == 0)
 			return (slot){mid, 1};
 		if (order < 0)
@@ -42,18 +63,7 @@ static slot find_root(const rv_prefix_tree *t, const char *identity) {
 }
 
 static slot find_child(const rv_prefix_tree *t, const rv_prefix_node *node, const int32_t *page) {
-	int64_t lo = 0, hi = node->n_children;
-	while (lo < hi) {
-		int64_t mid = (lo + hi) / 2;
-		int order = compare_pages(node->children[mid]->tokens, page, t->page_size);
-		if (order == 0)
-			return (slot){mid, 1};
-		if (order < 0)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return (slot){lo, 0};
+	return find_child_from(node, page, t->page_size);
 }
 
 /* Grows by powers of two: an array of 2^k is full. */
@@ -102,7 +112,6 @@ static void free_node(rv_prefix_node *node) {
 	rv_free(node->children);
 	rv_free(node->tokens);
 	rv_free(node->pages);
-	rv_free(node->identity);
 	rv_free(node);
 }
 
@@ -181,12 +190,11 @@ static rv_status extend_leaf(const rv_prefix_tree *t, rv_prefix_node *leaf, cons
 	return RV_OK;
 }
 
-static rv_status add_root(rv_prefix_tree *t, const char *identity, rv_prefix_node **out) {
+static rv_status add_root(rv_prefix_tree *t, uint64_t identity, rv_prefix_node **out) {
 	rv_prefix_node *root;
 	RV_TRY(new_node(t, 0, &root));
-	rv_status st = rv_strdup(&root->identity, identity);
-	if (st == RV_OK)
-		st = put(&t->roots, &t->n_roots, find_root(t, identity).at, root);
+	root->identity = identity;
+	rv_status st = put(&t->roots, &t->n_roots, find_root(t, identity).at, root);
 	if (st != RV_OK) {
 		free_node(root);
 		return st;
@@ -210,7 +218,7 @@ typedef struct place {
 	int64_t n_used, n_pages;
 } place;
 
-static place descend(const rv_prefix_tree *t, const char *identity, const int32_t *tokens, int64_t n) {
+static place descend(const rv_prefix_tree *t, uint64_t identity, const int32_t *tokens, int64_t n) {
 	int64_t n_pages = n / t->page_size;
 	slot root = find_root(t, identity);
 	place at = {root.found ? t->roots[root.at] : NULL, 0, 0};
@@ -238,22 +246,54 @@ static rv_status arrive(rv_prefix_tree *t, place *at) {
 	return RV_OK;
 }
 
-int64_t rv_prefix_tree_match(const rv_prefix_tree *tree, const char *identity, const int32_t *tokens,
-                             int64_t n) {
-	return descend(tree, identity, tokens, n).n_pages;
+/* How many tokens go on after a place: the page stored there that has most of them in common. */
+static int64_t find_tail(const rv_prefix_tree *t, const place *at, const int32_t *tokens, int64_t n,
+                         int32_t *page) {
+	const rv_prefix_node *node = at->node;
+	int64_t most = 0;
+	if (!node)
+		return 0;
+	tokens += at->n_pages * t->page_size;
+	n -= at->n_pages * t->page_size;
+	n = n < t->page_size ? n : t->page_size;
+	if (at->n_used < node->n_pages) {
+		*page = node->pages[at->n_used];
+		return n_common(node->tokens + at->n_used * t->page_size, tokens, n);
+	}
+	/* Children are sorted: it is one of the two beside these tokens' place. */
+	int64_t next = find_child_from(node, tokens, n).at;
+	for (int64_t i = next > 0 ? next - 1 : 0; i <= next && i < node->n_children; i++) {
+		int64_t common = n_common(node->children[i]->tokens, tokens, n);
+		if (common > most) {
+			most = common;
+			*page = node->children[i]->pages[0];
+		}
+	}
+	return most;
 }
 
-rv_status rv_prefix_tree_lookup(rv_prefix_tree *tree, const char *identity, const int32_t *tokens,
+int64_t rv_prefix_tree_match(const rv_prefix_tree *tree, uint64_t identity, const int32_t *tokens,
+                             int64_t n) {
+	int32_t page;
+	place at = descend(tree, identity, tokens, n);
+	return at.n_pages * tree->page_size + find_tail(tree, &at, tokens, n, &page);
+}
+
+rv_status rv_prefix_tree_lookup(rv_prefix_tree *tree, uint64_t identity, const int32_t *tokens,
                                 int64_t n, int32_t *pages, int64_t *n_found) {
 	place at = descend(tree, identity, tokens, n);
+	int32_t tail_page = -1;
+	int64_t n_tail = find_tail(tree, &at, tokens, n, &tail_page);
 	if (at.n_pages > 0)
 		RV_TRY(arrive(tree, &at));
+	if (n_tail > 0)
+		pages[at.n_pages] = tail_page;
 	int64_t end = at.n_pages;
 	for (const rv_prefix_node *node = at.node; end > 0; node = node->parent) {
 		end -= node->n_pages;
 		memcpy(pages + end, node->pages, (size_t)node->n_pages * sizeof *pages);
 	}
-	*n_found = at.n_pages;
+	*n_found = at.n_pages * tree->page_size + n_tail;
 	return RV_OK;
 }
 
@@ -278,7 +318,7 @@ static rv_status add_rest(rv_prefix_tree *t, place *at, const int32_t *tokens, c
 	return RV_OK;
 }
 
-rv_status rv_prefix_tree_insert(rv_prefix_tree *tree, const char *identity, const int32_t *tokens,
+rv_status rv_prefix_tree_insert(rv_prefix_tree *tree, uint64_t identity, const int32_t *tokens,
                                 int64_t n, const int32_t *pages) {
 	int64_t n_pages = n / tree->page_size;
 	if (n_pages == 0)
@@ -297,8 +337,8 @@ rv_status rv_prefix_tree_insert(rv_prefix_tree *tree, const char *identity, cons
 
 /* ---- pins ---- */
 
-rv_status rv_prefix_tree_pin(rv_prefix_tree *tree, const char *identity, const int32_t *tokens,
-                             int64_t n, rv_prefix_node **pin, int64_t *n_pinned) {
+rv_status rv_prefix_tree_pin(rv_prefix_tree *tree, uint64_t identity, const int32_t *tokens, int64_t n,
+                             rv_prefix_node **pin, int64_t *n_pinned) {
 	place at = descend(tree, identity, tokens, n);
 	if (at.n_pages == 0)
 		return rv_fail(RV_ERR_NOT_FOUND, "prefix cache: no page of these tokens to pin");
@@ -405,14 +445,14 @@ static rv_status verify_children(const rv_prefix_tree *t, const rv_prefix_node *
 		const rv_prefix_node *child = node->children[i];
 		HOLDS(child->parent == node);
 		HOLDS(i == 0 ||
-		      compare_pages(node->children[i - 1]->tokens, child->tokens, t->page_size) < 0);
+		      compare_tokens(node->children[i - 1]->tokens, child->tokens, t->page_size) < 0);
 	}
 	return RV_OK;
 }
 
 static rv_status verify_node(const rv_prefix_tree *t, const rv_prefix_node *node) {
 	const rv_prefix_node *parent = node->parent;
-	HOLDS(parent && !node->identity);
+	HOLDS(parent);
 	HOLDS(node->n_pages > 0);
 	HOLDS(node->n_pins >= 0);
 	HOLDS(node->used <= t->clock);
@@ -441,9 +481,9 @@ rv_status rv_prefix_tree_verify(const rv_prefix_tree *tree) {
 	HOLDS(tree->newest == last);
 	for (int64_t i = 0; i < tree->n_roots; i++) {
 		const rv_prefix_node *root = tree->roots[i];
-		HOLDS(!root->parent && root->identity && root->n_pages == 0);
+		HOLDS(!root->parent && root->n_pages == 0);
 		HOLDS(root->n_children > 0);
-		HOLDS(i == 0 || strcmp(tree->roots[i - 1]->identity, root->identity) < 0);
+		HOLDS(i == 0 || tree->roots[i - 1]->identity < root->identity);
 		RV_TRY(verify_children(tree, root));
 		n_children += root->n_children;
 	}

@@ -1,8 +1,8 @@
 /* Radix tree from tokens to pages: what the prefix cache keeps (prefix_cache.h), apart from contexts.
  *
- * A tree a KV identity (a text; what pages depend on besides their tokens). A node holds one or more
- * full pages, in order; its children differ in their first page, so one comparison a page finds the
- * way. No page is stored without those before it.
+ * A tree a KV identity (a number that stands for what pages depend on besides their tokens). A node
+ * holds one or more full pages, in order; its children differ in their first page, so one comparison a
+ * page finds the way. No page is stored without those before it.
  *
  * Each operation touches one path from a root, splitting a node where its first pages only were used,
  * so all pages of a node were last used together. Nodes hang in one list by last use in which children
@@ -28,7 +28,7 @@ typedef struct rv_page_refs {
 typedef struct rv_prefix_node rv_prefix_node;
 struct rv_prefix_node {
 	rv_prefix_node *parent;        /* NULL: a root, which holds no pages */
-	char *identity;                /* of a root */
+	uint64_t identity;             /* of a root */
 	rv_prefix_node **children;     /* ascending by the tokens of their first page */
 	rv_prefix_node *older, *newer; /* by last use; roots are not listed */
 	int32_t *tokens;               /* [n_pages * page_size] */
@@ -52,21 +52,23 @@ typedef struct rv_prefix_tree {
 void rv_prefix_tree_init(rv_prefix_tree *tree, int64_t page_size, rv_page_refs refs);
 void rv_prefix_tree_deinit(rv_prefix_tree *tree); /* gives up all pages, pinned or not */
 
-/* How many of the first n / page_size pages of tokens are there. Touches nothing. */
-int64_t rv_prefix_tree_match(const rv_prefix_tree *tree, const char *identity, const int32_t *tokens,
+/* How many of the first n tokens are there: whole pages, and then what the page after them that comes
+ * nearest has in common. Touches nothing. */
+int64_t rv_prefix_tree_match(const rv_prefix_tree *tree, uint64_t identity, const int32_t *tokens,
                              int64_t n);
-/* The same, as used now: *n_found pages into `pages` (room for n / page_size). They are borrowed: the
- * next call of insert, evict or clear may give them up. */
-rv_status rv_prefix_tree_lookup(rv_prefix_tree *tree, const char *identity, const int32_t *tokens,
+/* The same, as used now: *n_found tokens, their pages into `pages` (room for n / page_size, rounded
+ * up); of the last one perhaps only the first tokens are meant, which is no use of it. They are
+ * borrowed: the next call of insert, evict or clear may give them up. */
+rv_status rv_prefix_tree_lookup(rv_prefix_tree *tree, uint64_t identity, const int32_t *tokens,
                                 int64_t n, int32_t *pages, int64_t *n_found);
 /* Retains those of the first n / page_size pages that are not there yet, as used now. */
-rv_status rv_prefix_tree_insert(rv_prefix_tree *tree, const char *identity, const int32_t *tokens,
+rv_status rv_prefix_tree_insert(rv_prefix_tree *tree, uint64_t identity, const int32_t *tokens,
                                 int64_t n, const int32_t *pages);
 
 /* Keeps the pages that match from eviction; RV_ERR_NOT_FOUND when none does. *pin stands for them until
  * rv_prefix_tree_unpin. */
-rv_status rv_prefix_tree_pin(rv_prefix_tree *tree, const char *identity, const int32_t *tokens,
-                             int64_t n, rv_prefix_node **pin, int64_t *n_pinned);
+rv_status rv_prefix_tree_pin(rv_prefix_tree *tree, uint64_t identity, const int32_t *tokens, int64_t n,
+                             rv_prefix_node **pin, int64_t *n_pinned);
 void rv_prefix_tree_unpin(rv_prefix_node *pin); /* accepts NULL */
 
 /* Gives up least recently used pages until n became free: those first that nobody else holds, others
