@@ -159,7 +159,7 @@ static void decode_picked(float *x, const unsigned char *src, int64_t n, int bit
 
 /* Rotates columns [0, n) of kt as tokens [from, from + n) were; direction -1 undoes it. A scaled
  * rotation (YaRN) is undone by dividing by the square of its length. */
-static void rotate(float *kt, int64_t from, int64_t n, const rv_kv_block *b, int direction) {
+static void rotate(float *kt, int64_t from, int64_t n, const rv_kv_code_block *b, int direction) {
 	const int64_t half = b->n_rot / 2;
 	for (int64_t p = 0; p < half; p++) {
 		float *x = kt + (b->neox ? p : 2 * p) * BLOCK;
@@ -182,7 +182,7 @@ static void rotate(float *kt, int64_t from, int64_t n, const rv_kv_block *b, int
 /* ---- SQUAT: errors passed on ---- */
 
 /* Adds channel c's error, what it should have been less what is stored, to the channels after it. */
-static void pass_on(float *kt, int64_t c, const float *stored, const rv_kv_block *b) {
+static void pass_on(float *kt, int64_t c, const float *stored, const rv_kv_code_block *b) {
 	float error[BLOCK] = {0};
 	for (int64_t i = 0; i < b->n; i++) {
 		error[i] = kt[c * BLOCK + i] - stored[i];
@@ -199,7 +199,7 @@ static void pass_on(float *kt, int64_t c, const float *stored, const rv_kv_block
 /* ---- a block ---- */
 
 void rv_kv_encode_keys(const rv_kernels *k, rv_kv_format format, void *dst, float *kt,
-                       const rv_kv_block *b) {
+                       const rv_kv_code_block *b) {
 	const int how = formats[format].how, bits = formats[format].bits;
 	const rv_kv_ops *row = &k->kv[formats[format].row];
 	size_t bytes = rv_kv_keys_bytes(format, b->n, b->head_dim) /
@@ -232,7 +232,7 @@ void rv_kv_encode_keys(const rv_kernels *k, rv_kv_format format, void *dst, floa
 }
 
 void rv_kv_encode_values(const rv_kernels *k, rv_kv_format format, void *dst, const float *v,
-                         const rv_kv_block *b) {
+                         const rv_kv_code_block *b) {
 	size_t bytes = bytes_of(format, 1, b->head_dim);
 	unsigned char *out = dst;
 	for (int64_t i = 0; i < b->n; i++, out += bytes, v += b->head_dim) {
@@ -245,7 +245,7 @@ void rv_kv_encode_values(const rv_kernels *k, rv_kv_format format, void *dst, co
 }
 
 void rv_kv_load_keys(const rv_kernels *k, rv_kv_format format, float *kt, const void *src, int64_t from,
-                     int64_t n, const rv_kv_block *b) {
+                     int64_t n, const rv_kv_code_block *b) {
 	const int how = formats[format].how;
 	const rv_kv_ops *row = &k->kv[formats[format].row];
 	const unsigned char *in = src;
@@ -274,7 +274,7 @@ void rv_kv_load_keys(const rv_kernels *k, rv_kv_format format, float *kt, const 
 }
 
 void rv_kv_load_values(const rv_kernels *k, rv_kv_format format, float *v, const void *src,
-                       int64_t from, int64_t n, const rv_kv_block *b) {
+                       int64_t from, int64_t n, const rv_kv_code_block *b) {
 	size_t bytes = bytes_of(format, 1, b->head_dim);
 	const unsigned char *in = (const unsigned char *)src + (size_t)from * bytes;
 	if (formats[format].how != KVQUANT) {
@@ -288,7 +288,7 @@ void rv_kv_load_values(const rv_kernels *k, rv_kv_format format, float *v, const
 
 /* Rows to rows need no columns. */
 static void recode_rows(const rv_kernels *k, rv_kv_format to, void *dst, rv_kv_format from,
-                        const void *src, const rv_kv_block *b, float *scratch) {
+                        const void *src, const rv_kv_code_block *b, float *scratch) {
 	size_t stride = bytes_of(to, 1, b->head_dim);
 	rv_kv_load_values(k, from, scratch, src, 0, b->n, b);
 	for (int64_t i = 0; i < b->n; i++) {
@@ -298,7 +298,7 @@ static void recode_rows(const rv_kernels *k, rv_kv_format to, void *dst, rv_kv_f
 }
 
 void rv_kv_recode(const rv_kernels *k, rv_kv_format to, void *to_keys, void *to_values,
-                  rv_kv_format from, const void *keys, const void *values, const rv_kv_block *b,
+                  rv_kv_format from, const void *keys, const void *values, const rv_kv_code_block *b,
                   float *scratch) {
 	if (formats[to].how == ROWS && formats[from].how == ROWS) {
 		recode_rows(k, to, to_keys, from, keys, b, scratch);

@@ -51,7 +51,7 @@ rv_kv_format rv_kv_format_by_name(const char *name);
 #define RV_KV_MAX_HEAD_DIM 1024
 #define RV_KV_BOOK 16 /* entries of a codebook; formats of two bits use the first four */
 
-typedef struct rv_kv_block {
+typedef struct rv_kv_code_block {
 	int64_t n;        /* tokens */
 	int64_t head_dim; /* at most RV_KV_MAX_HEAD_DIM; codes: a multiple of 8 */
 	/* KVQUANT: how the keys were rotated: rope[n_rot / 2][cos, sin][n] for the block's positions */
@@ -62,7 +62,7 @@ typedef struct rv_kv_block {
 	const float *books; /* [2][RV_KV_BOOK] */
 	/* SQUAT, encoding: share of channel c's error that channel e > c takes: [head_dim][head_dim] */
 	const float *feedback;
-} rv_kv_block;
+} rv_kv_code_block;
 
 /* Does the format need rope and books, or feedback? */
 int rv_kv_format_needs_books(rv_kv_format format);
@@ -74,18 +74,18 @@ size_t rv_kv_values_bytes(rv_kv_format format, int64_t n, int64_t head_dim);
 
 /* Encodes the keys kt[channel * RV_ATTN_BLOCK + token] (overwritten), the values v[token][channel]. */
 void rv_kv_encode_keys(const rv_kernels *k, rv_kv_format format, void *dst, float *kt,
-                       const rv_kv_block *b);
+                       const rv_kv_code_block *b);
 void rv_kv_encode_values(const rv_kernels *k, rv_kv_format format, void *dst, const float *v,
-                         const rv_kv_block *b);
+                         const rv_kv_code_block *b);
 /* Decodes tokens [from, from + n) into the first n columns of kt, rows of v. */
 void rv_kv_load_keys(const rv_kernels *k, rv_kv_format format, float *kt, const void *src, int64_t from,
-                     int64_t n, const rv_kv_block *b);
+                     int64_t n, const rv_kv_code_block *b);
 void rv_kv_load_values(const rv_kernels *k, rv_kv_format format, float *v, const void *src,
-                       int64_t from, int64_t n, const rv_kv_block *b);
+                       int64_t from, int64_t n, const rv_kv_code_block *b);
 
 /* Encodes a whole block that is stored in `from` as `to`. scratch: RV_ATTN_BLOCK * head_dim floats. */
 void rv_kv_recode(const rv_kernels *k, rv_kv_format to, void *to_keys, void *to_values,
-                  rv_kv_format from, const void *keys, const void *values, const rv_kv_block *b,
+                  rv_kv_format from, const void *keys, const void *values, const rv_kv_code_block *b,
                   float *scratch);
 
 #endif

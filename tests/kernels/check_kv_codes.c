@@ -21,9 +21,9 @@ static int bits_of(int format) {
 }
 
 /* Rotations by the position, codebooks that are not even, a feedback of small random shares. */
-static rv_kv_block make_block(checker *c, int format, int64_t n, int64_t head_dim) {
+static rv_kv_code_block make_block(checker *c, int format, int64_t n, int64_t head_dim) {
 	const int last = (1 << bits_of(format)) - 1;
-	rv_kv_block b = {.n = n, .head_dim = head_dim, .rope = rope, .n_rot = head_dim};
+	rv_kv_code_block b = {.n = n, .head_dim = head_dim, .rope = rope, .n_rot = head_dim};
 	b.n_rot = below(c, 2) ? head_dim : head_dim / 8 * 4;
 	b.neox = (int)below(c, 2);
 	b.books = books;
@@ -46,7 +46,7 @@ static rv_kv_block make_block(checker *c, int format, int64_t n, int64_t head_di
 	return b;
 }
 
-static void fill_block(checker *c, const rv_kv_block *b, kind how) {
+static void fill_block(checker *c, const rv_kv_code_block *b, kind how) {
 	for (int64_t i = 0; i < b->head_dim; i++) {
 		fill(c, keys + i * BLOCK, b->n, how);
 	}
@@ -61,7 +61,7 @@ typedef struct stored {
 } stored;
 
 /* As k encodes what is in keys and values, in guarded memory. */
-static int encode(checker *c, const rv_kernels *k, rv_kv_format format, const rv_kv_block *b,
+static int encode(checker *c, const rv_kernels *k, rv_kv_format format, const rv_kv_code_block *b,
                   stored *out) {
 	out->key_bytes = rv_kv_keys_bytes(format, b->n, b->head_dim);
 	out->value_bytes = rv_kv_values_bytes(format, b->n, b->head_dim);
@@ -76,7 +76,7 @@ static int encode(checker *c, const rv_kernels *k, rv_kv_format format, const rv
 }
 
 /* Tokens [from, from + n) come out the same as from the reference's whole block, and nothing else. */
-static int decode_part(checker *c, rv_kv_format format, const stored *s, const rv_kv_block *b,
+static int decode_part(checker *c, rv_kv_format format, const stored *s, const rv_kv_code_block *b,
                        int64_t from, int64_t n) {
 	static float want_k[MAX_DIM * BLOCK], want_v[MAX_DIM * BLOCK], part[MAX_DIM * BLOCK];
 	float *kt = floats_out(c, b->head_dim * BLOCK), *v = floats_out(c, n * b->head_dim);
@@ -123,7 +123,7 @@ static int within(checker *c, const char *what, const float *got, const float *w
 	return 0;
 }
 
-static int round_trip(checker *c, rv_kv_format format, const stored *s, const rv_kv_block *b) {
+static int round_trip(checker *c, rv_kv_format format, const stored *s, const rv_kv_code_block *b) {
 	static float kt[MAX_DIM * BLOCK], v[MAX_DIM * BLOCK];
 	const int books_used = rv_kv_format_needs_books(format);
 	rv_kv_load_keys(c->k, format, kt, s->keys, 0, b->n, b);
@@ -151,7 +151,7 @@ static int round_trip(checker *c, rv_kv_format format, const stored *s, const rv
 
 static int block_shape(checker *c, rv_kv_format format, int64_t n, int64_t head_dim, kind how) {
 	reset(c);
-	rv_kv_block b = make_block(c, format, n, head_dim);
+	rv_kv_code_block b = make_block(c, format, n, head_dim);
 	stored got, want;
 	fill_block(c, &b, how);
 	if (encode(c, &rv_kernels_ref, format, &b, &want) || encode(c, c->k, format, &b, &got) ||
@@ -190,7 +190,7 @@ static int check_sizes(checker *c, rv_kv_format format) {
 	return 0;
 }
 
-static double error_of_keys(const rv_kernels *k, rv_kv_format format, const rv_kv_block *b,
+static double error_of_keys(const rv_kernels *k, rv_kv_format format, const rv_kv_code_block *b,
                             const float *direction) {
 	static float kt[MAX_DIM * BLOCK];
 	static unsigned char bytes[MAX_DIM * BLOCK * 2];
@@ -216,7 +216,7 @@ static double error_of_keys(const rv_kernels *k, rv_kv_format format, const rv_k
 /* Keys that are the same vector at every position before RoPE have channels of one value: a format that
  * undoes the rotation stores them but for rounding to f16, one that does not cannot. */
 static int rotation_undone(checker *c, rv_kv_format format, rv_kv_format plain) {
-	rv_kv_block b = make_block(c, format, BLOCK, 64);
+	rv_kv_code_block b = make_block(c, format, BLOCK, 64);
 	double power = 0;
 	for (int64_t p = 0; p < b.n_rot / 2; p++) {
 		float *x = keys + (b.neox ? p : 2 * p) * BLOCK;
@@ -250,7 +250,7 @@ static int outlier_apart(checker *c, rv_kv_format format, rv_kv_format plain) {
 	static unsigned char bytes[MAX_DIM * BLOCK * 2];
 	const rv_kv_format both[2] = {format, plain};
 	double worst[2] = {0, 0};
-	rv_kv_block b = make_block(c, format, BLOCK, 64);
+	rv_kv_code_block b = make_block(c, format, BLOCK, 64);
 	fill(c, values, BLOCK * 64, KIND_GAUSS);
 	for (int i = 0; i < BLOCK; i++) {
 		values[i * 64 + below(c, 64)] = i % 2 ? 500.0f : -500.0f;
@@ -273,7 +273,7 @@ static int outlier_apart(checker *c, rv_kv_format format, rv_kv_format plain) {
  * c + 1 ..|^2): what minimises the weighted error over the channels to come. */
 static int errors_passed_on(checker *c, rv_kv_format format, rv_kv_format plain) {
 	float q[64];
-	rv_kv_block b = make_block(c, format, BLOCK, 64);
+	rv_kv_code_block b = make_block(c, format, BLOCK, 64);
 	fill_block(c, &b, KIND_GAUSS);
 	memset(feedback, 0, sizeof feedback);
 	double zero = error_of_keys(c->k, format, &b, NULL),
@@ -301,7 +301,7 @@ static int errors_passed_on(checker *c, rv_kv_format format, rv_kv_format plain)
 static int not_finite(checker *c, rv_kv_format format, float bad) {
 	static float v[MAX_DIM * BLOCK];
 	static unsigned char bytes[MAX_DIM * BLOCK * 2];
-	rv_kv_block b = make_block(c, format, 16, 64);
+	rv_kv_code_block b = make_block(c, format, 16, 64);
 	fill_block(c, &b, KIND_GAUSS);
 	int64_t at = below(c, 16 * 64);
 	values[at] = bad;
