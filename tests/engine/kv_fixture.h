@@ -29,6 +29,29 @@ static inline rv_model *kv_model(const char *name, uint64_t seed) {
 	return model;
 }
 
+/* An adapter of rank 2 for the values of layer 0. */
+static inline rv_adapter *kv_adapter(const rv_model *model, const char *name, float value) {
+	char path[1024];
+	rv_gguf_writer *w;
+	rv_adapter *adapter;
+	float x[64 * 2];
+	const int64_t a[2] = {64, 2}, b[2] = {2, 32};
+	assert_ok(rv_gguf_writer_open(&w, temp_path(path, name)));
+	assert_ok(rv_gguf_write_string(w, "general.type", "adapter"));
+	assert_ok(rv_gguf_write_string(w, "adapter.type", "lora"));
+	assert_ok(rv_gguf_write_string(w, "general.architecture", "qwen2"));
+	assert_ok(rv_gguf_write_f32(w, "adapter.lora.alpha", 2));
+	assert_ok(rv_gguf_declare(w, "blk.0.attn_v.weight.lora_a", RV_F32, 2, a));
+	assert_ok(rv_gguf_declare(w, "blk.0.attn_v.weight.lora_b", RV_F32, 2, b));
+	for (int i = 0; i < 128; i++)
+		x[i] = value + 0.01f * (float)(i % 7);
+	assert_ok(rv_gguf_write_data(w, x, sizeof x));
+	assert_ok(rv_gguf_write_data(w, x, 64 * sizeof *x));
+	assert_ok(rv_gguf_writer_commit(w));
+	assert_ok(rv_adapter_open(&adapter, path, model));
+	return adapter;
+}
+
 static inline rv_context_options kv_options(int32_t n_seqs, rv_kv_type type) {
 	rv_context_options o = rv_context_defaults();
 	o.n_ctx = N_CTX;
