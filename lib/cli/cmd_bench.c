@@ -281,6 +281,7 @@ static rv_status bench_model(bench *b, const char *path, rv_bench_printer *print
 		b->any_failed = 1;
 		return RV_OK;
 	}
+	warn_of_slow_build();
 	rv_status st = add_configs(b, rv_model_path(model), model);
 	if (st == RV_OK) {
 		warm_up(b);
@@ -297,7 +298,6 @@ int rv_cmd_bench(rv_cli *cli) {
 	int status = parse(&b);
 	if (status != RV_CLI_GO)
 		return status;
-	warn_of_slow_build();
 	rv_cli_hold_signals();
 	rv_bench_printer printer = {.format = (rv_bench_format)b.args.format,
 	                            .seed = (uint64_t)cli->common.seed};
