@@ -358,7 +358,7 @@ static const rv_experiment inference = {
         .metrics = metrics,
         .n_metrics = N_METRICS,
         .budget_s = {15, 40, 1800},
-        .limit_s = {0, 35, 0},
+        .limit_s = {14, 35, 0},
         .min_n = 10,
         .max_n = {10, 20, 15},
         .baseline = "variant=base;format=Q4_K_M;speculative=off",
