@@ -1,0 +1,162 @@
+/* What the tests of the scheduler share: kinds of requests, what each gives alone, and a checker that
+ * holds what a schedule gave against that. */
+#ifndef RV_TESTS_ENGINE_SCHEDULER_KIT_H
+#define RV_TESTS_ENGINE_SCHEDULER_KIT_H
+
+#include "base/rng.h"
+#include "engine/scheduler.h"
+#include "tests/support/tiny_model.h"
+
+enum { KIT_CTX = 96, KIT_PROMPT = 70, KIT_NEW = 24, KIT_KINDS = 24, KIT_STOPS = 2 };
+
+typedef struct kind {
+	int32_t prompt[KIT_PROMPT], stop_tokens[KIT_STOPS];
+	rv_request request; /* without callbacks, of priority 0 */
+	int32_t alone[KIT_CTX + 1];
+	int64_t n_alone;
+	rv_stop stop;
+} kind;
+
+/* F32, so that pages are large: those of 64 tokens are ten in the smallest budget. */
+static inline rv_context *kit_context(rv_model *model, int32_t n_seqs, int32_t n_batch,
+                                      int32_t page_size, size_t budget_bytes) {
+	rv_context *ctx;
+	rv_context_options o = rv_context_defaults();
+	o.n_ctx = KIT_CTX;
+	o.kv_type = RV_KV_F32;
+	o.page_size = page_size;
+	o.kv_budget_bytes = budget_bytes;
+	o.n_seqs = n_seqs;
+	o.n_batch = n_batch;
+	o.n_threads = 1;
+	assert_ok(rv_context_create(&ctx, model, &o));
+	return ctx;
+}
+
+/* By rv_generate, with a context and a sampler of its own; a stop token ends it undelivered. */
+static inline void run_alone(rv_model *model, kind *k) {
+	rv_context *ctx = kit_context(model, 1, 64, 0, 0);
+	rv_sampler *sampler;
+	rv_generate_result result;
+	rv_generate_options o = rv_generate_defaults();
+	const rv_request *q = &k->request;
+	o.n_predict = q->max_tokens;
+	o.ignore_end = q->ignore_end;
+	assert_ok(rv_sampler_create(&sampler, &q->sampling, tiny_hparams().n_vocab));
+	assert_ok(rv_generate(ctx, 0, q->prompt, q->n_prompt, sampler, &o, k->alone, &result));
+	k->n_alone = result.n_generated;
+	k->stop = result.stop;
+	for (int64_t i = k->n_alone - 1; i >= 0; i--)
+		for (int32_t s = 0; s < q->n_stop_tokens; s++)
+			if (k->alone[i] == q->stop_tokens[s]) {
+				k->n_alone = i;
+				k->stop = RV_STOP_END;
+			}
+	rv_sampler_destroy(sampler);
+	rv_context_destroy(ctx);
+}
+
+/* Random prompts and options; some are greedy, some stop early, some fill the context. */
+static inline void make_kinds(rv_model *model, kind kinds[KIT_KINDS], uint64_t seed) {
+	rv_rng rng;
+	rv_rng_seed(&rng, seed);
+	for (int i = 0; i < KIT_KINDS; i++) {
+		kind *k = &kinds[i];
+		int64_t most = i % 3 == 0 ? KIT_PROMPT : 12;
+		rv_request q = rv_request_defaults();
+		q.prompt = k->prompt;
+		q.n_prompt = 1 + (int64_t)rv_rng_below(&rng, (uint64_t)most);
+		for (int64_t j = 0; j < q.n_prompt; j++)
+			k->prompt[j] = (int32_t)rv_rng_below(&rng, (uint64_t)tiny_hparams().n_vocab);
+		q.max_tokens = i == 7 ? -1 : (int64_t)rv_rng_below(&rng, KIT_NEW);
+		q.ignore_end = i == 7;
+		q.sampling.seed = rv_rng_u64(&rng);
+		q.sampling.temperature = i % 2 == 0 ? 0 : 1;
+		q.sampling.repeat_penalty = i % 4 < 2 ? 1 : 1.3;
+		q.logprobs = i % 5 == 0;
+		k->request = q;
+		run_alone(model, k);
+		if (i % 6 == 5 && k->n_alone > 2) { /* the same, stopped by one of its own tokens */
+			k->stop_tokens[0] = 3;
+			k->stop_tokens[1] = k->alone[k->n_alone / 2];
+			k->request.stop_tokens = k->stop_tokens;
+			k->request.n_stop_tokens = KIT_STOPS;
+			run_alone(model, k);
+		}
+	}
+}
+
+/* ---- one request of a schedule ---- */
+
+typedef struct ticket {
+	const kind *k;
+	rv_request_id id;
+	int32_t got[KIT_CTX + 1];
+	int64_t n_got;
+	int n_done, cancel_asked;
+	rv_status status;
+	rv_stop stop;
+	rv_request_stats stats;
+	char message[256];
+	int64_t done_at; /* *clock when it was done */
+	const int64_t *clock;
+} ticket;
+
+static inline int ticket_token(void *user, rv_request_id id, int32_t token, double logprob) {
+	ticket *t = user;
+	assert_int_equal(id, t->id);
+	assert_true(t->n_got < KIT_CTX + 1);
+	assert_int_equal(t->n_done, 0);
+	assert_int_equal(t->k->request.logprobs, logprob <= 0);
+	t->got[t->n_got++] = token;
+	return 0;
+}
+
+static inline void ticket_done(void *user, rv_request_id id, const rv_request_result *result) {
+	ticket *t = user;
+	assert_int_equal(id, t->id);
+	assert_int_equal(result->stats.n_generated, t->n_got);
+	assert_memory_equal(result->tokens, t->got, (size_t)t->n_got * sizeof *t->got);
+	for (int64_t i = 1; i < t->n_got; i++)
+		assert_true(result->token_ns[i] >= result->token_ns[i - 1]);
+	assert_int_equal(result->status != RV_OK, *result->message != 0);
+	t->n_done++;
+	t->status = result->status;
+	t->stop = result->stop;
+	t->stats = result->stats;
+	t->done_at = t->clock ? *t->clock : 0;
+	snprintf(t->message, sizeof t->message, "%s", result->message);
+}
+
+static inline void ticket_submit(rv_scheduler *s, ticket *t, const kind *k, int32_t priority) {
+	rv_request q = k->request;
+	const int64_t *clock = t->clock;
+	*t = (ticket){.k = k, .clock = clock};
+	q.priority = priority;
+	q.on_token = ticket_token;
+	q.on_done = ticket_done;
+	q.user = t;
+	assert_ok(rv_scheduler_submit(s, &q, &t->id));
+}
+
+/* The checker: what is wrong with a ticket whose scheduler is idle; NULL: nothing. */
+static inline const char *ticket_trouble(const ticket *t) {
+	const kind *k = t->k;
+	if (t->n_done != 1)
+		return "not done once";
+	if (t->status == RV_ERR_CANCELLED && !t->cancel_asked)
+		return "cancelled, and nobody asked";
+	if (t->status != RV_OK && t->status != RV_ERR_CANCELLED)
+		return rv_status_text(t->status);
+	if (t->status == RV_OK && t->n_got != k->n_alone)
+		return "another number of tokens than alone";
+	if (t->n_got > k->n_alone)
+		return "more tokens than alone";
+	if (memcmp(t->got, k->alone, (size_t)t->n_got * sizeof *t->got) != 0)
+		return "other tokens than alone";
+	if (t->status == RV_OK && t->stop != k->stop)
+		return "another reason to stop than alone";
+	return NULL;
+}
+
+#endif
