@@ -17,11 +17,12 @@ typedef struct header {
 	uint32_t version;
 	uint32_t n_identity; /* bytes of the identity that follows */
 	uint64_t n_tokens;
-	uint64_t n_ids; /* that follow the identity: n_tokens or 0 */
+	uint64_t n_ids;  /* that follow the identity: n_tokens or 0 */
+	uint64_t n_runs; /* that follow the ids */
 } header;
-_Static_assert(sizeof(header) == 32, "header of a sequence's file");
+_Static_assert(sizeof(header) == 40, "header of a sequence's file");
 
-/* Rows of one type within a lane, the keys and values of one layer and KV head. */
+/* Positions whose rows have one type, in every lane (the keys and values of a layer and KV head). */
 typedef struct run {
 	uint32_t type; /* rv_kv_type */
 	uint32_t n_tokens;
@@ -114,26 +115,7 @@ static rv_status put_rows(output *out, const void *rows, const rv_segment *s, si
 	return RV_OK;
 }
 
-/* Runs of one type, from segments that may be many pages. */
-static rv_status put_runs(output *out, const rv_segment *segments, int64_t n) {
-	for (int pass = 0; pass < 2; pass++) { /* counts them, then writes them */
-		uint32_t n_runs[2] = {0, 0};
-		for (int64_t i = 0; i < n;) {
-			run r = {segments[i].type, 0};
-			for (; i < n && segments[i].type == r.type; i++)
-				r.n_tokens += (uint32_t)segments[i].n_tokens;
-			n_runs[0]++;
-			if (pass == 1)
-				RV_TRY(put(out, &r, sizeof r));
-		}
-		if (pass == 0)
-			RV_TRY(put(out, n_runs, sizeof n_runs));
-	}
-	return RV_OK;
-}
-
 static rv_status put_lane(output *out, const rv_segment *segments, int64_t n, int64_t head_dim) {
-	RV_TRY(put_runs(out, segments, n));
 	for (int64_t i = 0; i < n; i++)
 		RV_TRY(put_rows(out, segments[i].keys, &segments[i],
 		                rv_kv_row_bytes(segments[i].type, head_dim)));
@@ -143,37 +125,61 @@ static rv_status put_lane(output *out, const rv_segment *segments, int64_t n, in
 	return RV_OK;
 }
 
-static rv_status put_lanes(output *out, rv_context *ctx, int32_t seq, rv_segment *segments) {
-	const rv_hparams *hp = rv_model_hparams(ctx->model);
+static int64_t lane_segments(const rv_context *ctx, int32_t seq, int64_t layer, int64_t head,
+                             rv_segment *out) {
 	const rv_kv_view *kv = &ctx->kv_view;
 	const rv_row row = {.seq = seq, .parent = -1};
-	for (int64_t layer = 0; layer < hp->n_layers; layer++)
-		for (int64_t head = 0; head < hp->n_kv_heads; head++) {
-			int64_t n = kv->segments(kv->cache, &row, layer, head, ctx->length[seq],
-			                         segments, kv->max_segments);
-			RV_TRY(put_lane(out, segments, n, hp->head_dim));
-		}
-	return RV_OK;
+	return kv->segments(kv->cache, &row, layer, head, ctx->length[seq], out, kv->max_segments);
 }
 
-static rv_status put_all(output *out, rv_context *ctx, int32_t seq, const int32_t *tokens, int64_t n) {
+/* The types of a sequence's positions: a page has one for all its lanes. Returns how many runs. */
+static uint64_t find_runs(const rv_segment *segments, int64_t n, run *runs) {
+	uint64_t n_runs = 0;
+	for (int64_t i = 0; i < n; i++) {
+		if (n_runs == 0 || runs[n_runs - 1].type != (uint32_t)segments[i].type)
+			runs[n_runs++] = (run){(uint32_t)segments[i].type, 0};
+		runs[n_runs - 1].n_tokens += (uint32_t)segments[i].n_tokens;
+	}
+	return n_runs;
+}
+
+static rv_status put_all(output *out, rv_context *ctx, int32_t seq, const int32_t *tokens,
+                         int64_t n_ids, rv_segment *segments, run *runs) {
+	const rv_hparams *hp = rv_model_hparams(ctx->model);
 	char text[IDENTITY_BYTES];
-	rv_segment *segments;
 	RV_TRY(identity(ctx, ctx->seq_adapter[seq], text));
+	int64_t n = lane_segments(ctx, seq, 0, 0, segments);
 	const header h = {.magic = MAGIC,
 	                  .version = VERSION,
 	                  .n_identity = (uint32_t)strlen(text),
 	                  .n_tokens = (uint64_t)ctx->length[seq],
-	                  .n_ids = (uint64_t)n};
+	                  .n_ids = (uint64_t)n_ids,
+	                  .n_runs = find_runs(segments, n, runs)};
 	RV_TRY(put(out, &h, sizeof h));
 	RV_TRY(put(out, text, h.n_identity));
-	RV_TRY(put(out, tokens, (size_t)n * sizeof *tokens));
-	RV_TRY(RV_ALLOC(&segments, ctx->kv_view.max_segments, "segments"));
-	rv_status status = put_lanes(out, ctx, seq, segments);
-	rv_free(segments);
-	RV_TRY(status);
+	RV_TRY(put(out, tokens, h.n_ids * sizeof *tokens));
+	RV_TRY(put(out, runs, h.n_runs * sizeof *runs));
+	for (int64_t layer = 0; layer < hp->n_layers; layer++)
+		for (int64_t head = 0; head < hp->n_kv_heads; head++) {
+			n = lane_segments(ctx, seq, layer, head, segments);
+			RV_TRY(put_lane(out, segments, n, hp->head_dim));
+		}
 	const uint32_t crc = out->crc;
 	return rv_writer_write(out->w, &crc, sizeof crc);
+}
+
+static rv_status write_file(output *out, rv_context *ctx, int32_t seq, const int32_t *tokens,
+                            int64_t n_ids) {
+	rv_segment *segments = NULL;
+	run *runs = NULL;
+	rv_status status = RV_ALLOC(&segments, ctx->kv_view.max_segments, "segments");
+	if (status == RV_OK)
+		status = RV_ALLOC(&runs, ctx->kv_view.max_segments, "runs");
+	if (status == RV_OK)
+		status = put_all(out, ctx, seq, tokens, n_ids, segments, runs);
+	rv_free(segments);
+	rv_free(runs);
+	return status;
 }
 
 rv_status rv_seq_save(rv_context *ctx, int32_t seq, const int32_t *tokens, int64_t n,
@@ -186,27 +192,22 @@ rv_status rv_seq_save(rv_context *ctx, int32_t seq, const int32_t *tokens, int64
 		return rv_fail(RV_ERR_INVALID, "%s: %lld token ids, but sequence %d has %lld tokens",
 		               path, (long long)n, seq, (long long)ctx->length[seq]);
 	RV_TRY(rv_writer_open(&out.w, path));
-	rv_status status = put_all(&out, ctx, seq, tokens, n);
+	rv_status status = write_file(&out, ctx, seq, tokens, n);
 	if (status == RV_OK)
 		return rv_writer_commit(out.w);
 	rv_writer_abort(out.w);
 	return status;
 }
 
-/* ---- loading ---- */
+/* ---- reading ---- */
 
 /* The part of a file that is still to be read. */
 typedef struct input {
 	const char *path, *at, *end;
 } input;
 
-static rv_status cut_short(const input *in, const char *what, int64_t layer, int64_t head) {
-	return rv_fail(RV_ERR_FORMAT, "%s: ends within the %s of layer %lld, head %lld", in->path, what,
-	               (long long)layer, (long long)head);
-}
-
 /* `count` items of `size` bytes; NULL when fewer are left. */
-static const void *take(input *in, uint64_t count, size_t size) {
+static const char *take(input *in, uint64_t count, size_t size) {
 	const char *at = in->at;
 	if (count > (uint64_t)(in->end - at) / size)
 		return NULL;
@@ -214,72 +215,116 @@ static const void *take(input *in, uint64_t count, size_t size) {
 	return at;
 }
 
-static void store_rows(rv_context *ctx, int32_t seq, int64_t layer, int64_t head, int64_t position,
-                       int64_t n, const char *rows, size_t row_bytes, int values) {
-	const rv_kv_view *kv = &ctx->kv_view;
-	for (int64_t i = 0; i < n; i++) {
-		void *at[2];
-		kv->slot(kv->cache, seq, layer, head, position + i, &at[0], &at[1]);
-		memcpy(at[values], rows + (size_t)i * row_bytes, row_bytes);
-	}
+static run run_at(const char *runs, uint64_t i) {
+	run r; /* the file's may be unaligned */
+	memcpy(&r, runs + i * sizeof r, sizeof r);
+	return r;
 }
 
-/* Keys, then values of a lane's runs: checked, and with `store` taken over. */
-static rv_status read_rows(input *in, rv_context *ctx, int32_t seq, int64_t layer, int64_t head,
-                           const char *runs, uint32_t n_runs, int64_t n_tokens, int store) {
-	int64_t head_dim = rv_model_hparams(ctx->model)->head_dim;
-	for (int values = 0; values < 2; values++) {
-		int64_t position = 0;
-		for (uint32_t i = 0; i < n_runs; i++) {
-			run r;
-			memcpy(&r, runs + i * sizeof r, sizeof r);
-			if (r.type >= RV_KV_COUNT || r.n_tokens == 0 ||
-			    r.n_tokens > n_tokens - position)
-				return rv_fail(
-				        RV_ERR_FORMAT,
-				        "%s: layer %lld, head %lld, run %u: %u tokens of type %u",
-				        in->path, (long long)layer, (long long)head, i, r.n_tokens,
-				        r.type);
-			if (r.type != (uint32_t)ctx->kv_view.type)
-				return rv_fail(RV_ERR_MISMATCH,
-				               "%s: layer %lld, head %lld: rows of type %s, here %s",
-				               in->path, (long long)layer, (long long)head,
-				               rv_kv_type_name((rv_kv_type)r.type),
-				               rv_kv_type_name(ctx->kv_view.type));
-			size_t row_bytes = rv_kv_row_bytes((rv_kv_type)r.type, head_dim);
-			const char *rows = take(in, r.n_tokens, row_bytes);
-			if (!rows)
-				return cut_short(in, values ? "values" : "keys", layer, head);
-			if (store)
-				store_rows(ctx, seq, layer, head, position, r.n_tokens, rows, row_bytes,
-				           values);
-			position += r.n_tokens;
-		}
-		if (position != n_tokens)
-			return rv_fail(RV_ERR_FORMAT,
-			               "%s: layer %lld, head %lld: %lld tokens, the header says %lld",
-			               in->path, (long long)layer, (long long)head, (long long)position,
-			               (long long)n_tokens);
+/* The runs cover the sequence, and their rows the rest of the file, exactly. */
+static rv_status check_runs(const input *in, const char *runs, const header *h, const rv_hparams *hp) {
+	uint64_t n_tokens = 0, left = (uint64_t)(in->end - in->at), n_lanes, bytes = 0;
+	n_lanes = (uint64_t)(hp->n_layers * hp->n_kv_heads);
+	for (uint64_t i = 0; i < h->n_runs; i++) {
+		run r = run_at(runs, i);
+		if (r.type >= RV_KV_COUNT || r.n_tokens == 0 || r.n_tokens > h->n_tokens - n_tokens)
+			return rv_fail(RV_ERR_FORMAT, "%s: run %llu: %u tokens of type %u", in->path,
+			               (unsigned long long)i, r.n_tokens, r.type);
+		n_tokens += r.n_tokens;
+		bytes += r.n_tokens * 2 * rv_kv_row_bytes((rv_kv_type)r.type, hp->head_dim);
+	}
+	if (n_tokens != h->n_tokens)
+		return rv_fail(RV_ERR_FORMAT, "%s: runs of %llu tokens, the header says %llu", in->path,
+		               (unsigned long long)n_tokens, (unsigned long long)h->n_tokens);
+	/* n_tokens is at most n_ctx, so that bytes cannot overflow. */
+	if (bytes > left / n_lanes || bytes * n_lanes != left)
+		return rv_fail(RV_ERR_FORMAT,
+		               "%s: %llu bytes of keys and values, %llu x %llu are needed", in->path,
+		               (unsigned long long)left, (unsigned long long)n_lanes,
+		               (unsigned long long)bytes);
+	return RV_OK;
+}
+
+/* ---- room in the cache ---- */
+
+static rv_status no_place(const char *path, run r, int64_t position, const rv_context *ctx) {
+	return rv_fail(RV_ERR_MISMATCH,
+	               "%s: rows of type %s from position %lld on cannot stand in %s of type %s", path,
+	               rv_kv_type_name((rv_kv_type)r.type), (long long)position,
+	               ctx->pages ? "the pages here, beside others" : "a cache",
+	               rv_kv_type_name(ctx->kv_view.type));
+}
+
+/* Runs of other types than new pages have must end with a page: appended rows have the cache's type. */
+static rv_status check_types(const char *path, const rv_context *ctx, const char *runs,
+                             uint64_t n_runs) {
+	int64_t position = 0, page = ctx->pages ? rv_kv_pages_page_tokens(ctx->pages) : 0;
+	for (uint64_t i = 0; i < n_runs; i++) {
+		run r = run_at(runs, i);
+		int plain = r.type == (uint32_t)ctx->kv_view.type;
+		if (!plain && (page == 0 || position % page || (position + r.n_tokens) % page))
+			return no_place(path, r, position, ctx);
+		position += r.n_tokens;
 	}
 	return RV_OK;
 }
 
-static rv_status read_lanes(input in, rv_context *ctx, int32_t seq, int64_t n_tokens, int store) {
+/* Pages of the runs' types, which check_types has found to fit. */
+static rv_status add_pages(rv_context *ctx, int32_t seq, const char *runs, uint64_t n_runs,
+                           rv_kv_page *pages, int64_t *n) {
+	int64_t position = 0, tokens = rv_kv_pages_page_tokens(ctx->pages);
+	for (uint64_t i = 0; i < n_runs; i++) {
+		run r = run_at(runs, i);
+		position += r.n_tokens;
+		for (; *n * tokens < position; ++*n)
+			RV_TRY(rv_kv_page_create(ctx->pages, (rv_kv_type)r.type, &pages[*n]));
+	}
+	rv_kv_seq_attach(ctx->pages, seq, pages, *n);
+	return RV_OK;
+}
+
+static rv_status make_room(rv_context *ctx, int32_t seq, const char *runs, uint64_t n_runs) {
+	rv_kv_page *pages;
+	int64_t n = 0;
+	if (!ctx->pages)
+		return RV_OK;
+	RV_TRY(RV_ALLOC(&pages, ctx->kv_view.max_segments, "pages"));
+	rv_status status = add_pages(ctx, seq, runs, n_runs, pages, &n);
+	while (n-- > 0) /* the sequence has references of its own */
+		rv_kv_page_release(ctx->pages, pages[n]);
+	rv_free(pages);
+	return status;
+}
+
+/* ---- loading ---- */
+
+static void store_rows(const rv_context *ctx, int32_t seq, int64_t layer, int64_t head,
+                       int64_t position, run r, const char *rows, int values) {
+	const rv_kv_view *kv = &ctx->kv_view;
+	size_t bytes = rv_kv_row_bytes((rv_kv_type)r.type, rv_model_hparams(ctx->model)->head_dim);
+	for (uint32_t i = 0; i < r.n_tokens; i++) {
+		void *at[2];
+		kv->slot(kv->cache, seq, layer, head, position + i, &at[0], &at[1]);
+		memcpy(at[values], rows + i * bytes, bytes);
+	}
+}
+
+/* Takes over what check_runs has found to be there. */
+static void read_rows(input in, const rv_context *ctx, int32_t seq, const char *runs, uint64_t n_runs) {
 	const rv_hparams *hp = rv_model_hparams(ctx->model);
-	for (int64_t layer = 0; layer < hp->n_layers; layer++)
-		for (int64_t head = 0; head < hp->n_kv_heads; head++) {
-			const uint32_t *counts = take(&in, 2, sizeof *counts);
-			uint32_t n_runs = 0;
-			if (counts)
-				memcpy(&n_runs, counts, sizeof n_runs);
-			const char *runs = counts ? take(&in, n_runs, sizeof(run)) : NULL;
-			if (!runs)
-				return cut_short(&in, "runs", layer, head);
-			RV_TRY(read_rows(&in, ctx, seq, layer, head, runs, n_runs, n_tokens, store));
+	for (int64_t lane = 0; lane < hp->n_layers * hp->n_kv_heads; lane++)
+		for (int values = 0; values < 2; values++) {
+			int64_t position = 0;
+			for (uint64_t i = 0; i < n_runs; i++) {
+				run r = run_at(runs, i);
+				const char *rows =
+				        take(&in, r.n_tokens,
+				             rv_kv_row_bytes((rv_kv_type)r.type, hp->head_dim));
+				store_rows(ctx, seq, lane / hp->n_kv_heads, lane % hp->n_kv_heads,
+				           position, r, rows, values);
+				position += r.n_tokens;
+			}
 		}
-	return in.at == in.end ? RV_OK
-	                       : rv_fail(RV_ERR_FORMAT, "%s: %lld bytes after its end", in.path,
-	                                 (long long)(in.end - in.at));
 }
 
 /* The header, with the checksum at the end, before anything else is believed. */
@@ -343,6 +388,7 @@ typedef struct loaded {
 
 static rv_status load(rv_context *ctx, int32_t seq, int32_t adapter, input in, int64_t cap,
                       loaded *out) {
+	const rv_hparams *hp = rv_model_hparams(ctx->model);
 	header *h = &out->h;
 	char here[IDENTITY_BYTES];
 	RV_TRY(check_target(ctx, seq, adapter, in.path));
@@ -355,9 +401,16 @@ static rv_status load(rv_context *ctx, int32_t seq, int32_t adapter, input in, i
 	out->ids = take(&in, h->n_ids, sizeof(int32_t));
 	if (!out->ids)
 		return rv_fail(RV_ERR_FORMAT, "%s: ends within the token ids", in.path);
-	RV_TRY(check_ids(&in, out->ids, h->n_ids, rv_model_hparams(ctx->model)->n_vocab));
-	RV_TRY(read_lanes(in, ctx, seq, (int64_t)h->n_tokens, 0));
-	RV_TRY(read_lanes(in, ctx, seq, (int64_t)h->n_tokens, 1));
+	RV_TRY(check_ids(&in, out->ids, h->n_ids, hp->n_vocab));
+	const char *runs = take(&in, h->n_runs, sizeof(run));
+	if (!runs)
+		return rv_fail(RV_ERR_FORMAT, "%s: ends within the runs", in.path);
+	RV_TRY(check_runs(&in, runs, h, hp));
+	RV_TRY(check_types(in.path, ctx, runs, h->n_runs));
+	rv_status status = make_room(ctx, seq, runs, h->n_runs);
+	if (status != RV_OK)
+		return rv_fail_in(status, in.path);
+	read_rows(in, ctx, seq, runs, h->n_runs);
 	ctx->length[seq] = (int64_t)h->n_tokens;
 	ctx->seq_adapter[seq] = adapter;
 	return RV_OK;

@@ -2,6 +2,7 @@
  * refused by name and leaves the sequence empty; a killed or failed save leaves the old file. */
 #include "base/mem.h"
 #include "base/rng.h"
+#include "engine/kv_pages.h"
 #include "engine/kv_spill.h"
 #include "tests/engine/kv_fixture.h"
 
@@ -88,26 +89,37 @@ static rv_status load_bytes(rv_context *ctx, const char *data, size_t size) {
 
 /* ---- the same bits ---- */
 
+static const int32_t page_sizes[] = {0, 8, 64, 256};
+#define N_PAGE_SIZES (sizeof page_sizes / sizeof *page_sizes)
+
+/* From every page size, and a cache in one piece, to every other. */
 static void goes_on(void **state) {
 	(void)state;
 	static const rv_kv_type types[] = {RV_KV_F32, RV_KV_F16, RV_KV_Q8, RV_KV_Q4};
 	static float expected[N_MORE * N_VOCAB], found[N_MORE * N_VOCAB];
 	int32_t tokens[N_TOKENS], back[N_CTX];
 	some_tokens(tokens, N_TOKENS, 1);
-	for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
+	for (size_t t = 0; t < sizeof types / sizeof *types * N_PAGE_SIZES; t++) {
+		rv_context_options o = kv_options(3, types[t / N_PAGE_SIZES]);
 		rv_seq_file_info info;
-		rv_context *from = filled(kv_options(2, types[t]), 1, 1);
+		o.page_size = page_sizes[t % N_PAGE_SIZES];
+		rv_context *from = filled(o, 1, 1);
 		assert_ok(rv_seq_save(from, 1, tokens, N_TOKENS, file_path));
 		go_on(from, 1, expected);
-		rv_context *to = filled(kv_options(3, types[t]), 0, 2); /* beside another one */
-		assert_ok(rv_seq_load(to, 2, 0, file_path, back, N_CTX, &info));
-		assert_true(info.n_tokens == N_TOKENS && info.has_ids);
-		assert_memory_equal(back, tokens, sizeof tokens);
-		assert_int_equal(rv_seq_length(to, 2), N_TOKENS);
-		go_on(to, 2, found);
-		assert_memory_equal(found, expected, sizeof found);
 		rv_context_destroy(from);
-		rv_context_destroy(to);
+		for (size_t p = 0; p < N_PAGE_SIZES; p++) {
+			o.page_size = page_sizes[p];
+			rv_context *to = filled(o, 0, 2); /* beside another one */
+			assert_ok(rv_seq_load(to, 2, 0, file_path, back, N_CTX, &info));
+			assert_true(info.n_tokens == N_TOKENS && info.has_ids);
+			assert_memory_equal(back, tokens, sizeof tokens);
+			assert_int_equal(rv_seq_length(to, 2), N_TOKENS);
+			go_on(to, 2, found);
+			assert_memory_equal(found, expected, sizeof found);
+			if (rv_context_kv_pages(to))
+				assert_ok(rv_kv_pages_verify(rv_context_kv_pages(to), 0));
+			rv_context_destroy(to);
+		}
 	}
 	/* Negative control: one bit of one key changed, the checksum made right. */
 	size_t size;
@@ -120,6 +132,36 @@ static void goes_on(void **state) {
 	assert_memory_not_equal(found, expected, sizeof found);
 	rv_context_destroy(to);
 	rv_free(data);
+}
+
+/* No pages left for it: by name, and none kept. */
+static void no_pages(void **state) {
+	(void)state;
+	rv_context_options o = kv_options(4, RV_KV_F16);
+	save_some(1, N_TOKENS);
+	o.page_size = 8;
+	o.kv_budget_bytes = 1;
+	o.n_ctx = 8192;
+	rv_context *ctx = kv_context(model, o);
+	rv_kv_stats stats;
+	rv_context_kv_stats(ctx, &stats);
+	int32_t token = 1, n = 0;
+	for (rv_status status = RV_OK; status == RV_OK; n++) {
+		rv_row rows[64];
+		for (int i = 0; i < 64; i++)
+			rows[i] = (rv_row){token, 1, n * 64 + i, -1, 0, 0};
+		status = rv_context_eval(ctx, rows, 64);
+		assert_true(status == RV_OK || status == RV_ERR_LIMIT);
+	}
+	assert_ok(rv_seq_truncate(ctx, 1, rv_seq_length(ctx, 1) - 30)); /* some pages are free */
+	assert_fails(rv_seq_load(ctx, 0, 0, file_path, NULL, 0, NULL), RV_ERR_LIMIT,
+	             "seq.kv: KV pages");
+	assert_int_equal(rv_seq_length(ctx, 0), 0);
+	assert_ok(rv_kv_pages_verify(rv_context_kv_pages(ctx), 0));
+	assert_ok(rv_seq_truncate(ctx, 1, rv_seq_length(ctx, 1) - 64));
+	assert_ok(rv_seq_load(ctx, 0, 0, file_path, NULL, 0, NULL));
+	assert_ok(rv_kv_pages_verify(rv_context_kv_pages(ctx), 0));
+	rv_context_destroy(ctx);
 }
 
 /* A file without ids; a truncated sequence; a second save over the first. */
@@ -171,29 +213,6 @@ static void rules(void **state) {
 
 /* ---- foreign files ---- */
 
-/* An adapter of rank 2 for the values of layer 0. */
-static rv_adapter *make_adapter(const char *name, float value) {
-	char path[1024];
-	rv_gguf_writer *w;
-	rv_adapter *adapter;
-	float x[64 * 2];
-	const int64_t a[2] = {64, 2}, b[2] = {2, 32};
-	assert_ok(rv_gguf_writer_open(&w, temp_path(path, name)));
-	assert_ok(rv_gguf_write_string(w, "general.type", "adapter"));
-	assert_ok(rv_gguf_write_string(w, "adapter.type", "lora"));
-	assert_ok(rv_gguf_write_string(w, "general.architecture", "qwen2"));
-	assert_ok(rv_gguf_write_f32(w, "adapter.lora.alpha", 2));
-	assert_ok(rv_gguf_declare(w, "blk.0.attn_v.weight.lora_a", RV_F32, 2, a));
-	assert_ok(rv_gguf_declare(w, "blk.0.attn_v.weight.lora_b", RV_F32, 2, b));
-	for (int i = 0; i < 128; i++)
-		x[i] = value + 0.01f * (float)(i % 7);
-	assert_ok(rv_gguf_write_data(w, x, sizeof x));
-	assert_ok(rv_gguf_write_data(w, x, 64 * sizeof *x));
-	assert_ok(rv_gguf_writer_commit(w));
-	assert_ok(rv_adapter_open(&adapter, path, model));
-	return adapter;
-}
-
 static void other_identities(void **state) {
 	(void)state;
 	rv_model *other = kv_model("other.gguf", 8);
@@ -237,8 +256,9 @@ static void other_identities(void **state) {
 static void adapters(void **state) {
 	(void)state;
 	int32_t tokens[10];
-	rv_adapter *one = make_adapter("one.gguf", 0.1f), *two = make_adapter("two.gguf", 0.2f),
-	           *copy = make_adapter("copy.gguf", 0.1f);
+	rv_adapter *one = kv_adapter(model, "one.gguf", 0.1f),
+	           *two = kv_adapter(model, "two.gguf", 0.2f),
+	           *copy = kv_adapter(model, "copy.gguf", 0.1f);
 	const rv_adapter_use sets[][2] = {{{one, 1}, {two, 1}},
 	                                  {{two, 1}, {one, 1}},
 	                                  {{one, 1}, {NULL, 0}},
@@ -326,7 +346,7 @@ static void cut_or_longer(void **state) {
 		assert_int_equal(load_bytes(ctx, copy, size + more), RV_ERR_FORMAT);
 		memcpy(copy, data, size - 4);
 		mend(copy, size + more);
-		assert_fails(load_bytes(ctx, copy, size + more), RV_ERR_FORMAT, "after its end");
+		assert_fails(load_bytes(ctx, copy, size + more), RV_ERR_FORMAT, "are needed");
 	}
 	rv_context_destroy(ctx);
 	rv_free(data);
@@ -342,7 +362,7 @@ static void forged(void **state) {
 	rv_context *ctx = kv_context(model, kv_options(1, RV_KV_F16));
 	uint32_t n_identity;
 	memcpy(&n_identity, data + 12, 4);
-	const size_t ids = 32 + n_identity, runs = ids + 3 * 4;
+	const size_t ids = 40 + n_identity, runs = ids + 3 * 4;
 	const struct {
 		size_t at;
 		uint64_t value;
@@ -358,16 +378,17 @@ static void forged(void **state) {
 	        {16, 2, 8, RV_ERR_FORMAT, "2 tokens with 3 ids"},
 	        {16, UINT64_MAX, 8, RV_ERR_FORMAT, "tokens with 3 ids"},
 	        {24, UINT64_MAX, 8, RV_ERR_FORMAT, "ids"},
-	        {24, 0, 8, RV_ERR_FORMAT, "bytes.kv: "},
+	        {24, 0, 8, RV_ERR_FORMAT, "run 0"},
+	        {32, 0, 8, RV_ERR_FORMAT, "runs of 0 tokens, the header says 3"},
+	        {32, UINT64_MAX, 8, RV_ERR_FORMAT, "ends within the runs"},
+	        {32, 2, 8, RV_ERR_FORMAT, "run 1"},
 	        {ids + 4, N_VOCAB, 4, RV_ERR_FORMAT, "token 1 is 320"},
 	        {ids + 8, UINT32_MAX, 4, RV_ERR_FORMAT, "token 2 is -1"},
-	        {runs, 0, 4, RV_ERR_FORMAT, "0 tokens, the header says 3"},
-	        {runs, UINT32_MAX, 4, RV_ERR_FORMAT, "ends within the runs"},
-	        {runs + 8, RV_KV_COUNT, 4, RV_ERR_FORMAT, "run 0"},
-	        {runs + 8, RV_KV_F32, 4, RV_ERR_MISMATCH, "rows of type f32, here f16"},
-	        {runs + 12, 0, 4, RV_ERR_FORMAT, "0 tokens of type"},
-	        {runs + 12, 2, 4, RV_ERR_FORMAT, "2 tokens, the header says 3"},
-	        {runs + 12, UINT32_MAX, 4, RV_ERR_FORMAT, "4294967295 tokens"},
+	        {runs, RV_KV_COUNT, 4, RV_ERR_FORMAT, "run 0"},
+	        {runs, RV_KV_F32, 4, RV_ERR_FORMAT, "bytes of keys and values"},
+	        {runs + 4, 0, 4, RV_ERR_FORMAT, "0 tokens of type"},
+	        {runs + 4, 2, 4, RV_ERR_FORMAT, "runs of 2 tokens, the header says 3"},
+	        {runs + 4, UINT32_MAX, 4, RV_ERR_FORMAT, "4294967295 tokens"},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		char *copy = malloc(size);
@@ -452,17 +473,12 @@ static void killed(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(goes_on),
-	        cmocka_unit_test(without_ids),
-	        cmocka_unit_test(rules),
-	        cmocka_unit_test(other_identities),
-	        cmocka_unit_test(adapters),
-	        cmocka_unit_test(not_such_a_file),
-	        cmocka_unit_test(every_byte_flipped),
-	        cmocka_unit_test(cut_or_longer),
-	        cmocka_unit_test(forged),
-	        cmocka_unit_test(disk_full),
-	        cmocka_unit_test(killed),
+	        cmocka_unit_test(goes_on),          cmocka_unit_test(no_pages),
+	        cmocka_unit_test(without_ids),      cmocka_unit_test(rules),
+	        cmocka_unit_test(other_identities), cmocka_unit_test(adapters),
+	        cmocka_unit_test(not_such_a_file),  cmocka_unit_test(every_byte_flipped),
+	        cmocka_unit_test(cut_or_longer),    cmocka_unit_test(forged),
+	        cmocka_unit_test(disk_full),        cmocka_unit_test(killed),
 	};
 	return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -1,0 +1,133 @@
+/* Fuzz target: any bytes as a sequence's file, with and without what guards its rows made right (magic,
+ * version, identity, checksum). What loads has the header's length and can be gone on with; what does
+ * not leaves the sequence empty. */
+#include "base/file.h"
+#include "engine/kv_spill.h"
+#include "model/synth.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define HEADER_BYTES 40
+#define N_BYTES 24 /* of the header: numbers of tokens, ids, runs */
+#define N_CTX 64
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check(int ok) {
+	if (!ok) {
+		fprintf(stderr, "last failure: %s\n", rv_error_message());
+		abort();
+	}
+}
+
+/* One layer, one head of 16, for the life of the process. */
+static rv_context *new_context(void) {
+	char path[] = "/tmp/rv-fuzz-XXXXXX";
+	rv_model *model;
+	rv_context *ctx;
+	int fd = mkstemp(path);
+	check(fd >= 0);
+	close(fd);
+	const rv_synth_options synth = {.arch = rv_arch_by_name("qwen2", 5),
+	                                .hp = {.n_layers = 1,
+	                                       .n_embd = 32,
+	                                       .n_heads = 2,
+	                                       .n_kv_heads = 1,
+	                                       .head_dim = 16,
+	                                       .n_ff = 32,
+	                                       .n_vocab = 300,
+	                                       .n_ctx_train = N_CTX,
+	                                       .n_rot = 16,
+	                                       .rope_theta = 1e4,
+	                                       .rms_eps = 1e-6,
+	                                       .tied = 1},
+	                                .target = rv_quant_target_by_name("F32"),
+	                                .seed = 1};
+	check(rv_synth_file(path, &synth) == RV_OK);
+	check(rv_model_open(&model, path, NULL) == RV_OK);
+	char hex[65]; /* read once and kept */
+	check(rv_model_sha256(model, hex) == RV_OK);
+	unlink(path);
+	rv_context_options o = rv_context_defaults();
+	o.n_ctx = N_CTX;
+	o.n_batch = 1;
+	o.page_size = 8;
+	o.n_threads = 1;
+	o.pin = 0;
+	o.level = RV_LEVEL_REF;
+	o.backend = RV_BACKEND_REF;
+	check(rv_context_create(&ctx, model, &o) == RV_OK);
+	rv_model_release(model);
+	return ctx;
+}
+
+/* A file this context would write, for its identity. */
+static char *sample;
+static size_t sample_identity;
+
+static void make_sample(rv_context *ctx) {
+	char path[] = "/tmp/rv-fuzz-XXXXXX";
+	size_t size;
+	uint32_t n;
+	const rv_row row = {.token = 1, .parent = -1};
+	int fd = mkstemp(path);
+	check(fd >= 0);
+	close(fd);
+	check(rv_context_eval(ctx, &row, 1) == RV_OK);
+	check(rv_seq_save(ctx, 0, &row.token, 1, path) == RV_OK);
+	check(rv_file_read(path, 1 << 16, &sample, &size) == RV_OK);
+	unlink(path);
+	memcpy(&n, sample + 12, sizeof n);
+	sample_identity = n;
+	check(rv_seq_truncate(ctx, 0, 0) == RV_OK);
+}
+
+static void as_file(rv_context *ctx, const void *data, size_t size) {
+	int32_t tokens[N_CTX];
+	rv_seq_file_info info;
+	rv_status status = rv_seq_load_memory(ctx, 0, 0, data, size, "fuzz.kv", tokens, N_CTX, &info);
+	check(rv_seq_length(ctx, 0) == (status == RV_OK ? info.n_tokens : 0));
+	if (status == RV_OK && info.n_tokens < N_CTX) {
+		const rv_row row = {.token = 2,
+		                    .position = (int32_t)info.n_tokens,
+		                    .parent = -1,
+		                    .flags = RV_ROW_LOGITS};
+		status = rv_context_eval(ctx, &row, 1);
+		check(status == RV_OK || status == RV_ERR_NUMERIC);
+	}
+	check(rv_seq_truncate(ctx, 0, 0) == RV_OK);
+}
+
+/* The input as numbers of tokens and what follows the identity. */
+static void as_mended_file(rv_context *ctx, const uint8_t *data, size_t size) {
+	if (size < N_BYTES)
+		return;
+	size_t total = HEADER_BYTES + sample_identity + (size - N_BYTES) + 4;
+	char *file = malloc(total);
+	memcpy(file, sample, HEADER_BYTES + sample_identity);
+	memcpy(file + 16, data, N_BYTES);
+	if (data[0] & 1) { /* plausible numbers */
+		const uint64_t n[3] = {data[1] % 16u + 1, data[2] & 1 ? data[1] % 16u + 1 : 0,
+		                       data[3] % 4u};
+		memcpy(file + 16, n, sizeof n);
+	}
+	memcpy(file + HEADER_BYTES + sample_identity, data + N_BYTES, size - N_BYTES);
+	uint32_t crc = rv_crc32(0, file, total - 4);
+	memcpy(file + total - 4, &crc, 4);
+	as_file(ctx, file, total);
+	free(file);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+	static rv_context *ctx;
+	if (!ctx) {
+		ctx = new_context();
+		make_sample(ctx);
+	}
+	as_file(ctx, data, size);
+	as_mended_file(ctx, data, size);
+	return 0;
+}
