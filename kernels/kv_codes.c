@@ -27,13 +27,13 @@ static const struct {
 };
 
 const char *rv_kv_format_name(rv_kv_format format) {
-	return (unsigned)format < RV_KV_FORMATS ? formats[format].name : "unknown";
+	return format < RV_KV_FORMATS ? formats[format].name : "unknown";
 }
 
 rv_kv_format rv_kv_format_by_name(const char *name) {
-	for (int i = 0; i < (int)RV_KV_FORMATS; i++) {
+	for (rv_kv_format i = 0; i < RV_KV_FORMATS; i++) {
 		if (strcasecmp(name, formats[i].name) == 0) {
-			return (rv_kv_format)i;
+			return i;
 		}
 	}
 	return RV_KV_FORMATS;

@@ -36,14 +36,15 @@
 	X(SQUAT4, "squat4", SQUAT, 4)                                                                  \
 	X(SQUAT2, "squat2", SQUAT, 2)
 
-/* The first RV_KV_COUNT are the row types. */
-typedef enum rv_kv_format {
+/* A number: an rv_kv_type, or one of the codes, which follow them. */
+typedef unsigned rv_kv_format;
+enum {
 	RV_KV_BEFORE_CODES = RV_KV_COUNT - 1,
 #define X(name, text, how, bits) RV_KV_##name,
 	RV_EACH_KV_CODE(X)
 #undef X
 	        RV_KV_FORMATS
-} rv_kv_format;
+};
 const char *rv_kv_format_name(rv_kv_format format); /* "kivi2", "f16" */
 /* RV_KV_FORMATS when unknown. */
 rv_kv_format rv_kv_format_by_name(const char *name);

@@ -97,13 +97,10 @@ static void load_block(const attn_job *j, const attn_scratch *s, int64_t n_segme
 		if (skip >= seg->n_tokens)
 			continue;
 		int64_t m = seg->n_tokens - skip < n - done ? seg->n_tokens - skip : n - done;
-		const rv_kv_ops *ops = &j->c->k->kv[seg->type];
-		size_t at = (size_t)skip * seg->stride;
 		if (kt)
-			ops->load_keys(kt + done, (const char *)seg->keys + at, seg->stride, m, d);
+			rv_segment_load_keys(j->c->k, seg, kt + done, skip, m, d);
 		if (v)
-			ops->load_values(v + done * d, (const char *)seg->values + at, seg->stride, m,
-			                 d);
+			rv_segment_load_values(j->c->k, seg, v + done * d, skip, m, d);
 		done += m;
 	}
 	if (n == BLOCK)

@@ -4,6 +4,7 @@
 #define RV_ENGINE_BACKEND_H
 
 #include "engine/context.h"
+#include "kernels/kv_codes.h"
 
 /* Memory of a backend. */
 typedef struct rv_buffer {
@@ -18,14 +19,32 @@ typedef struct rv_tensor {
 	int64_t rows, cols;
 } rv_tensor;
 
+/* Of a layer whose keys and values are coded in blocks (kernels/kv_codes.h). */
+typedef struct rv_kv_coding {
+	rv_kv_code_block block; /* but for its rotations */
+	const float *rope;      /* rotations of all positions, block by block; NULL: not needed */
+} rv_kv_coding;
+
 /* One run of cached tokens of one (layer, kv head): contiguous, paged and tiered caches all give a list
  * of these in ascending position. */
 typedef struct rv_segment {
 	const void *keys, *values;
-	size_t stride; /* bytes from one token's row to the next, for keys and for values */
+	size_t stride; /* bytes from one token's row to the next, for keys and for values; 0: coded */
 	int64_t n_tokens;
-	rv_kv_type type;
+	rv_kv_format type;
+	/* coded: block after block of coding->block.n tokens */
+	const rv_kv_coding *coding;
+	int64_t first; /* position of the first token */
 } rv_segment;
+
+/* Decodes tokens [skip, skip + n) of a segment, which must lie in one block if it is coded: keys into
+ * columns kt[d * RV_ATTN_BLOCK + i] or rows k[i * head_dim + d], values into rows. */
+void rv_segment_load_keys(const rv_kernels *k, const rv_segment *s, float *kt, int64_t skip, int64_t n,
+                          int64_t head_dim);
+void rv_segment_load_key_rows(const rv_kernels *k, const rv_segment *s, float *rows, int64_t skip,
+                              int64_t n, int64_t head_dim);
+void rv_segment_load_values(const rv_kernels *k, const rv_segment *s, float *v, int64_t skip, int64_t n,
+                            int64_t head_dim);
 
 /* What attention needs to know of the cache; kv_cache.c is the first implementation. */
 typedef struct rv_kv_view {

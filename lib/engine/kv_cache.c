@@ -60,8 +60,11 @@ static int64_t segments(const void *cache, const rv_row *row, int64_t layer, int
 	if (n == 0 || cap < 1)
 		return 0;
 	char *base = head_base(kv, row->seq, layer, head);
-	out[0] = (rv_segment){base, base + (size_t)kv->n_ctx * kv->row_bytes, kv->row_bytes, n,
-	                      kv->type};
+	out[0] = (rv_segment){.keys = base,
+	                      .values = base + (size_t)kv->n_ctx * kv->row_bytes,
+	                      .stride = kv->row_bytes,
+	                      .n_tokens = n,
+	                      .type = kv->type};
 	return 1;
 }
 

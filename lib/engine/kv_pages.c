@@ -10,20 +10,26 @@
 
 #define NO_PAGE (-1)
 
-/* How a page of one type is laid out. */
+typedef struct lane_place {
+	rv_kv_format type;
+	int32_t block;
+	size_t at, values_at; /* within the block */
+	size_t stride;        /* a row's bytes; 0: codes */
+} lane_place;
+
+/* How a page of one format is laid out. */
 typedef struct page_format {
-	size_t stride;         /* a row's bytes */
-	size_t values_at;      /* within a lane */
-	size_t lane_bytes;     /* a multiple of 64 */
-	int64_t lanes_a_block; /* of all blocks but the last */
-	int64_t n_blocks;      /* of a page */
+	lane_place *lanes; /* [n_lanes] */
+	size_t block_bytes;
+	int64_t n_blocks; /* of a page */
 	rv_kv_slabs slabs;
 } page_format;
 
 typedef struct page_entry {
 	int32_t refs; /* 0: free, `next` is the next free one */
 	rv_kv_page next;
-	rv_kv_type type;
+	int32_t format;
+	rv_kv_page twin, twin_of; /* NO_PAGE: none */
 } page_entry;
 
 typedef struct block_table {
@@ -33,7 +39,9 @@ typedef struct block_table {
 struct rv_kv_pages {
 	rv_kv_pages_options options;
 	int64_t n_lanes, n_heads, shift, mask; /* position = page << shift | row & mask */
-	page_format formats[RV_KV_COUNT];
+	page_format formats[RV_KV_PAGE_FORMATS];
+	int n_formats;
+	const rv_kv_coding *codings; /* [n_layers] or NULL */
 	rv_pool *own_pool, *pool;
 	rv_pool_owner *owner;
 
@@ -66,32 +74,68 @@ static size_t round64(size_t n) {
 	return (n + 63) & ~(size_t)63;
 }
 
-static rv_status lay_out(page_format *f, const rv_kv_pages_options *o, rv_kv_type type) {
-	int64_t n_lanes = o->hp->n_layers * o->hp->n_kv_heads;
-	f->stride = rv_kv_row_bytes(type, o->hp->head_dim);
-	f->values_at = round64(f->stride * (size_t)o->page_tokens);
-	f->lane_bytes = 2 * f->values_at;
-	if (f->lane_bytes > RV_POOL_PAGE_BYTES)
-		return rv_fail(RV_ERR_LIMIT,
-		               "KV pages: %lld tokens of a head of %lld take %zu bytes, more than a "
-		               "pool page (%zu)",
-		               (long long)o->page_tokens, (long long)o->hp->head_dim, f->lane_bytes,
-		               RV_POOL_PAGE_BYTES);
-	f->lanes_a_block = (int64_t)(RV_POOL_PAGE_BYTES / f->lane_bytes);
-	if (f->lanes_a_block > n_lanes)
-		f->lanes_a_block = n_lanes;
-	f->n_blocks = (n_lanes + f->lanes_a_block - 1) / f->lanes_a_block;
-	/* even blocks waste least at the end of a slab */
-	f->lanes_a_block = (n_lanes + f->n_blocks - 1) / f->n_blocks;
-	return RV_OK;
+/* Bytes of the keys and of the values of a lane. */
+static void lane_sizes(rv_kv_format type, const rv_kv_pages_options *o, size_t *keys, size_t *values) {
+	int64_t n =
+	        type >= RV_KV_COUNT && o->page_tokens > RV_ATTN_BLOCK ? RV_ATTN_BLOCK : o->page_tokens;
+	*keys = (size_t)(o->page_tokens / n) * rv_kv_keys_bytes(type, n, o->hp->head_dim);
+	*values = (size_t)(o->page_tokens / n) * rv_kv_values_bytes(type, n, o->hp->head_dim);
 }
 
-static size_t block_bytes(const page_format *f) {
-	return (size_t)f->lanes_a_block * f->lane_bytes;
+/* Places the lanes in blocks of `per_block`; returns the bytes of the largest. */
+static size_t place_lanes(lane_place *lanes, const rv_kv_pages_options *o, const rv_kv_format *of_layer,
+                          int64_t per_block) {
+	size_t at = 0, most = 0;
+	for (int64_t i = 0; i < o->hp->n_layers * o->hp->n_kv_heads; i++) {
+		rv_kv_format type = of_layer[i / o->hp->n_kv_heads];
+		size_t keys, values;
+		lane_sizes(type, o, &keys, &values);
+		at = i % per_block ? at : 0;
+		lanes[i] = (lane_place){.type = type,
+		                        .block = (int32_t)(i / per_block),
+		                        .at = at,
+		                        .values_at = at + round64(keys),
+		                        .stride = type < RV_KV_COUNT ? rv_kv_row_bytes((rv_kv_type)type,
+		                                                                       o->hp->head_dim)
+		                                                     : 0};
+		at = lanes[i].values_at + round64(values);
+		most = at > most ? at : most;
+	}
+	return most;
+}
+
+/* As few blocks as a pool page allows, of lanes as even as can be: they waste least. Frees nothing on
+ * failure. */
+static rv_status lay_out(page_format *f, const rv_kv_pages_options *o, const rv_kv_format *of_layer) {
+	int64_t n_lanes = o->hp->n_layers * o->hp->n_kv_heads;
+	RV_TRY(RV_ALLOC(&f->lanes, n_lanes, "KV page format"));
+	for (f->n_blocks = 1;; f->n_blocks++) {
+		int64_t per_block = (n_lanes + f->n_blocks - 1) / f->n_blocks;
+		f->block_bytes = place_lanes(f->lanes, o, of_layer, per_block);
+		f->n_blocks = (n_lanes + per_block - 1) / per_block;
+		if (f->block_bytes <= RV_POOL_PAGE_BYTES)
+			return RV_OK;
+		if (per_block == 1)
+			return rv_fail(RV_ERR_LIMIT,
+			               "KV pages: %lld tokens of a head of %lld take %zu bytes, more "
+			               "than a pool page (%zu)",
+			               (long long)o->page_tokens, (long long)o->hp->head_dim,
+			               f->block_bytes, RV_POOL_PAGE_BYTES);
+	}
+}
+
+static rv_status lay_out_rows(page_format *f, const rv_kv_pages_options *o, rv_kv_type type) {
+	rv_kv_format *of_layer;
+	RV_TRY(RV_ALLOC(&of_layer, o->hp->n_layers, "KV page format"));
+	for (int64_t i = 0; i < o->hp->n_layers; i++)
+		of_layer[i] = type;
+	rv_status st = lay_out(f, o, of_layer);
+	rv_free(of_layer);
+	return st;
 }
 
 static size_t page_bytes(const page_format *f) {
-	return (size_t)f->n_blocks * block_bytes(f);
+	return (size_t)f->n_blocks * f->block_bytes;
 }
 
 static int64_t table_room(const rv_kv_pages_options *o) {
@@ -107,11 +151,13 @@ static rv_status check_options(const rv_kv_pages_options *o) {
 }
 
 rv_status rv_kv_pages_bytes(const rv_kv_pages_options *o, size_t *out) {
-	page_format f;
+	page_format f = {0};
 	size_t n;
 	RV_TRY(check_options(o));
-	RV_TRY(lay_out(&f, o, o->type));
-	size_t per_slab = RV_POOL_PAGE_BYTES / block_bytes(&f);
+	rv_status st = lay_out_rows(&f, o, o->type);
+	rv_free(f.lanes);
+	RV_TRY(st);
+	size_t per_slab = RV_POOL_PAGE_BYTES / f.block_bytes;
 	if (!rv_mul_ok((size_t)table_room(o), (size_t)o->n_seqs, &n) ||
 	    !rv_mul_ok(n, (size_t)f.n_blocks, &n) ||
 	    !rv_mul_ok((n + per_slab - 1) / per_slab, RV_POOL_PAGE_BYTES, out))
@@ -152,14 +198,14 @@ static void honour_wish(rv_kv_pages *kv) {
 	if (!atomic_exchange(&kv->wanted, 0))
 		return;
 	int64_t slabs = 0;
-	for (int t = 0; t < RV_KV_COUNT; t++)
+	for (int t = 0; t < kv->n_formats; t++)
 		slabs += kv->formats[t].slabs.n_slabs;
 	/* until about a seventh of the memory has been given back: 85 % to 70 % */
 	for (int64_t want = slabs - slabs / 7, now = slabs; now > want;) {
 		if (ask_hooks(kv) != RV_OK)
 			return;
 		now = 0;
-		for (int t = 0; t < RV_KV_COUNT; t++)
+		for (int t = 0; t < kv->n_formats; t++)
 			now += kv->formats[t].slabs.n_slabs;
 	}
 }
@@ -191,10 +237,10 @@ static rv_status create_into(rv_kv_pages *kv, const rv_kv_pages_options *o) {
 		kv->pool = kv->own_pool;
 	}
 	RV_TRY(rv_pool_owner_add(kv->pool, "KV pages", evict, kv, &kv->owner));
-	for (int t = 0; t < RV_KV_COUNT; t++) {
-		page_format *f = &kv->formats[t];
-		RV_TRY(lay_out(f, o, (rv_kv_type)t));
-		rv_kv_slabs_init(&f->slabs, kv->owner, block_bytes(f));
+	for (; kv->n_formats < RV_KV_COUNT; kv->n_formats++) {
+		page_format *f = &kv->formats[kv->n_formats];
+		RV_TRY(lay_out_rows(f, o, (rv_kv_type)kv->n_formats));
+		rv_kv_slabs_init(&f->slabs, kv->owner, f->block_bytes);
 		if (f->n_blocks > kv->max_blocks)
 			kv->max_blocks = f->n_blocks;
 	}
@@ -238,8 +284,10 @@ rv_status rv_kv_pages_create(rv_kv_pages **out, const rv_kv_pages_options *optio
 void rv_kv_pages_destroy(rv_kv_pages *kv) {
 	if (!kv)
 		return;
-	for (int t = 0; t < RV_KV_COUNT; t++)
+	for (int t = 0; t < kv->n_formats; t++)
 		rv_kv_slabs_deinit(&kv->formats[t].slabs);
+	for (int t = 0; t < RV_KV_PAGE_FORMATS; t++)
+		rv_free(kv->formats[t].lanes);
 	rv_pool_owner_remove(kv->owner);
 	rv_pool_destroy(kv->own_pool);
 	rv_free(kv->pages);
@@ -276,7 +324,7 @@ static rv_status take_entry(rv_kv_pages *kv, rv_kv_page *out) {
 
 static void give_blocks(rv_kv_pages *kv, rv_kv_page page, int64_t n) {
 	for (int64_t i = n; i-- > 0;)
-		rv_kv_block_free(&kv->formats[kv->pages[page].type].slabs, blocks_of(kv, page)[i]);
+		rv_kv_block_free(&kv->formats[kv->pages[page].format].slabs, blocks_of(kv, page)[i]);
 }
 
 static void give_entry(rv_kv_pages *kv, rv_kv_page page) {
@@ -284,12 +332,40 @@ static void give_entry(rv_kv_pages *kv, rv_kv_page page) {
 	kv->free = page;
 }
 
-rv_status rv_kv_page_create(rv_kv_pages *kv, rv_kv_type type, rv_kv_page *out) {
-	page_format *f = &kv->formats[type];
+rv_status rv_kv_pages_add_format(rv_kv_pages *kv, const rv_kv_format *of_layer, int *out) {
+	page_format *f = &kv->formats[kv->n_formats];
+	if (kv->n_formats == RV_KV_PAGE_FORMATS)
+		return rv_fail(RV_ERR_LIMIT, "KV pages: more than %d formats", RV_KV_PAGE_FORMATS);
+	for (int64_t i = 0; i < kv->options.hp->n_layers; i++)
+		if (of_layer[i] >= RV_KV_COUNT && kv->options.hp->head_dim % 8)
+			return rv_fail(RV_ERR_UNSUPPORTED, "KV format %s: heads of %lld elements",
+			               rv_kv_format_name(of_layer[i]),
+			               (long long)kv->options.hp->head_dim);
+	rv_status st = lay_out(f, &kv->options, of_layer);
+	/* the table of blocks has its width already */
+	if (st == RV_OK && f->n_blocks > kv->max_blocks)
+		st = rv_fail(RV_ERR_UNSUPPORTED, "KV pages: a format larger than f32");
+	if (st != RV_OK) {
+		rv_free(f->lanes);
+		f->lanes = NULL;
+		return st;
+	}
+	rv_kv_slabs_init(&f->slabs, kv->owner, f->block_bytes);
+	*out = kv->n_formats++;
+	return RV_OK;
+}
+
+void rv_kv_pages_set_codings(rv_kv_pages *kv, const rv_kv_coding *codings) {
+	kv->codings = codings;
+}
+
+rv_status rv_kv_page_create(rv_kv_pages *kv, int format, rv_kv_page *out) {
+	page_format *f = &kv->formats[format];
 	rv_kv_page page = NO_PAGE;
 	*out = NO_PAGE;
 	RV_TRY(take_entry(kv, &page));
-	kv->pages[page].type = type;
+	kv->pages[page].format = format;
+	kv->pages[page].twin = kv->pages[page].twin_of = NO_PAGE;
 	for (int64_t i = 0; i < f->n_blocks; i++) {
 		rv_kv_block block;
 		rv_status st = take_block(kv, f, &block);
@@ -313,13 +389,40 @@ void rv_kv_page_retain(rv_kv_pages *kv, rv_kv_page page) {
 	kv->n_references++;
 }
 
+static void forget_twins(rv_kv_pages *kv, rv_kv_page page) {
+	page_entry *e = &kv->pages[page];
+	if (e->twin != NO_PAGE)
+		kv->pages[e->twin].twin_of = NO_PAGE;
+	if (e->twin_of != NO_PAGE)
+		kv->pages[e->twin_of].twin = NO_PAGE;
+	e->twin = e->twin_of = NO_PAGE;
+}
+
+void rv_kv_page_set_twin(rv_kv_pages *kv, rv_kv_page page, rv_kv_page twin) {
+	forget_twins(kv, twin);
+	if (kv->pages[page].twin != NO_PAGE)
+		kv->pages[kv->pages[page].twin].twin_of = NO_PAGE;
+	kv->pages[page].twin = twin;
+	kv->pages[twin].twin_of = page;
+}
+
+rv_kv_page rv_kv_page_twin(const rv_kv_pages *kv, rv_kv_page page, int format) {
+	rv_kv_page twin = kv->pages[page].twin;
+	return twin != NO_PAGE && kv->pages[twin].format == format ? twin : NO_PAGE;
+}
+
+int rv_kv_page_format(const rv_kv_pages *kv, rv_kv_page page) {
+	return kv->pages[page].format;
+}
+
 void rv_kv_page_release(rv_kv_pages *kv, rv_kv_page page) {
 	page_entry *e = &kv->pages[page];
 	kv->n_shared -= e->refs-- == 2;
 	kv->n_references--;
 	if (e->refs)
 		return;
-	const page_format *f = &kv->formats[e->type];
+	forget_twins(kv, page);
+	const page_format *f = &kv->formats[e->format];
 	kv->n_pages--;
 	kv->used_bytes -= page_bytes(f);
 	give_blocks(kv, page, f->n_blocks);
@@ -337,16 +440,17 @@ void rv_kv_page_swap(rv_kv_pages *kv, rv_kv_page a, rv_kv_page b) {
 		x[i] = y[i];
 		y[i] = block;
 	}
-	rv_kv_type type = kv->pages[a].type;
-	kv->pages[a].type = kv->pages[b].type;
-	kv->pages[b].type = type;
+	int32_t format = kv->pages[a].format;
+	kv->pages[a].format = kv->pages[b].format;
+	kv->pages[b].format = format;
+	forget_twins(kv, a);
+	forget_twins(kv, b);
 }
 
 rv_kv_lane rv_kv_page_lane(const rv_kv_pages *kv, rv_kv_page page, int64_t lane) {
-	const page_format *f = &kv->formats[kv->pages[page].type];
-	char *data = blocks_of(kv, page)[lane / f->lanes_a_block].data +
-	             (size_t)(lane % f->lanes_a_block) * f->lane_bytes;
-	return (rv_kv_lane){data, data + f->values_at, f->stride, kv->pages[page].type};
+	const lane_place *p = &kv->formats[kv->pages[page].format].lanes[lane];
+	char *data = blocks_of(kv, page)[p->block].data;
+	return (rv_kv_lane){data + p->at, data + p->values_at, p->stride, p->type};
 }
 
 int64_t rv_kv_pages_page_tokens(const rv_kv_pages *kv) {
@@ -355,8 +459,13 @@ int64_t rv_kv_pages_page_tokens(const rv_kv_pages *kv) {
 int64_t rv_kv_pages_n_lanes(const rv_kv_pages *kv) {
 	return kv->n_lanes;
 }
-size_t rv_kv_pages_page_bytes(const rv_kv_pages *kv, rv_kv_type type) {
-	return page_bytes(&kv->formats[type]);
+size_t rv_kv_pages_page_bytes(const rv_kv_pages *kv, int format) {
+	return page_bytes(&kv->formats[format]);
+}
+size_t rv_kv_pages_layer_bytes(const rv_kv_pages *kv, int format, int64_t layer) {
+	size_t keys, values;
+	lane_sizes(kv->formats[format].lanes[layer * kv->n_heads].type, &kv->options, &keys, &values);
+	return (size_t)kv->n_heads * (keys + values);
 }
 rv_pool *rv_kv_pages_pool(const rv_kv_pages *kv) {
 	return kv->pool;
@@ -414,7 +523,7 @@ rv_status rv_kv_seq_reserve(rv_kv_pages *kv, int32_t seq, int64_t from, int64_t 
 	rv_kv_seq_truncate(kv, seq, from);
 	if (must_copy(kv, seq, from)) {
 		rv_kv_page *at = &table[from >> kv->shift], copy;
-		RV_TRY(rv_kv_page_create(kv, kv->pages[*at].type, &copy));
+		RV_TRY(rv_kv_page_create(kv, kv->pages[*at].format, &copy));
 		copy_rows(kv, *at, copy, from & kv->mask);
 		rv_kv_page_release(kv, *at);
 		*at = copy;
@@ -451,6 +560,10 @@ void rv_kv_seq_fork(rv_kv_pages *kv, int32_t from, int32_t to, int64_t n) {
 	rv_kv_seq_attach(kv, to, table_of(kv, from), pages_for(kv, n));
 }
 
+void rv_kv_seq_replace(rv_kv_pages *kv, int32_t seq, int64_t i, rv_kv_page page) {
+	table_of(kv, seq)[i] = page;
+}
+
 int64_t rv_kv_seq_pages(const rv_kv_pages *kv, int32_t seq, const rv_kv_page **out) {
 	*out = table_of(kv, seq);
 	return kv->tables[seq].n;
@@ -468,9 +581,11 @@ static int64_t segments(const void *cache, const rv_row *row, int64_t layer, int
 	for (int64_t i = 0; i < count; i++) {
 		rv_kv_lane l = rv_kv_page_lane(kv, table[i], lane);
 		int64_t left = n - (i << kv->shift);
-		out[i] = (rv_segment){l.keys, l.values, l.stride,
-		                      left < kv->options.page_tokens ? left : kv->options.page_tokens,
-		                      l.type};
+		out[i] = (rv_segment){
+		        l.keys,        l.values,
+		        l.stride,      left < kv->options.page_tokens ? left : kv->options.page_tokens,
+		        l.type,        kv->codings ? &kv->codings[layer] : NULL,
+		        i << kv->shift};
 	}
 	return count;
 }
@@ -506,7 +621,7 @@ void rv_kv_pages_count(const rv_kv_pages *kv, rv_kv_pages_counts *out) {
 	                            .n_reclaimed = kv->n_reclaimed,
 	                            .page_bytes = page_bytes(f),
 	                            .used_bytes = kv->used_bytes};
-	for (int t = 0; t < RV_KV_COUNT; t++)
+	for (int t = 0; t < kv->n_formats; t++)
 		out->allocated_bytes += (size_t)kv->formats[t].slabs.n_slabs * RV_POOL_PAGE_BYTES;
 }
 
@@ -527,7 +642,7 @@ static rv_status count_tables(const rv_kv_pages *kv, int32_t *seen) {
 }
 
 static rv_status check_pages(const rv_kv_pages *kv, const int32_t *seen, int64_t others) {
-	int64_t n = 0, shared = 0, references = 0, outside = 0, used[RV_KV_COUNT] = {0};
+	int64_t n = 0, shared = 0, references = 0, outside = 0, used[RV_KV_PAGE_FORMATS] = {0};
 	for (int64_t i = 0; i < kv->n_touched; i++) {
 		const page_entry *e = &kv->pages[i];
 		if (seen[i] > e->refs)
@@ -539,7 +654,7 @@ static rv_status check_pages(const rv_kv_pages *kv, const int32_t *seen, int64_t
 		references += e->refs;
 		outside += e->refs - seen[i];
 		if (e->refs > 0)
-			used[e->type] += kv->formats[e->type].n_blocks;
+			used[e->format] += kv->formats[e->format].n_blocks;
 	}
 	if (n != kv->n_pages || shared != kv->n_shared || references != kv->n_references)
 		return rv_fail(RV_ERR_INVALID,
@@ -550,7 +665,7 @@ static rv_status check_pages(const rv_kv_pages *kv, const int32_t *seen, int64_t
 	if (others >= 0 && outside != others)
 		return rv_fail(RV_ERR_INVALID, "%lld references outside sequences, expected %lld",
 		               (long long)outside, (long long)others);
-	for (int t = 0; t < RV_KV_COUNT; t++)
+	for (int t = 0; t < kv->n_formats; t++)
 		if (used[t] != kv->formats[t].slabs.n_used)
 			return rv_fail(RV_ERR_INVALID, "type %d: %lld blocks in use, pages have %lld",
 			               t, (long long)kv->formats[t].slabs.n_used, (long long)used[t]);

@@ -58,25 +58,42 @@ int64_t rv_kv_seq_needs(const rv_kv_pages *kv, int32_t seq, int64_t from, int64_
 
 /* ---- pages ---- */
 
+/* Page formats are numbers: those of one row type for all layers are the rv_kv_type itself, others are
+ * added. of_layer: the format of each layer's keys and values. RV_ERR_LIMIT: too many;
+ * RV_ERR_UNSUPPORTED: codes of a head_dim that is no multiple of 8. */
+enum { RV_KV_PAGE_FORMATS = RV_KV_COUNT + 4 };
+rv_status rv_kv_pages_add_format(rv_kv_pages *kv, const rv_kv_format *of_layer, int *out);
+/* What decoding needs to know of each layer: [n_layers], borrowed. Before the first coded page. */
+void rv_kv_pages_set_codings(rv_kv_pages *kv, const rv_kv_coding *codings);
+
 /* A page of nobody's yet, with one reference; contents undefined. */
-rv_status rv_kv_page_create(rv_kv_pages *kv, rv_kv_type type, rv_kv_page *out);
+rv_status rv_kv_page_create(rv_kv_pages *kv, int format, rv_kv_page *out);
+int rv_kv_page_format(const rv_kv_pages *kv, rv_kv_page page);
 void rv_kv_page_retain(rv_kv_pages *kv, rv_kv_page page);
 void rv_kv_page_release(rv_kv_pages *kv, rv_kv_page page);
 int32_t rv_kv_page_refs(const rv_kv_pages *kv, rv_kv_page page);
+/* Remembers, for as long as both live, that `twin` holds what `page` does in another format: whoever
+ * shares `page` can go over to it. rv_kv_page_twin: that page, -1 when there is none of the format. */
+void rv_kv_page_set_twin(rv_kv_pages *kv, rv_kv_page page, rv_kv_page twin);
+rv_kv_page rv_kv_page_twin(const rv_kv_pages *kv, rv_kv_page page, int format);
+/* A sequence's page i becomes `page`; the references of both stay as they are. */
+void rv_kv_seq_replace(rv_kv_pages *kv, int32_t seq, int64_t i, rv_kv_page page);
 /* Exchanges the memory (and type) of two pages, so that whoever refers to `a` sees what `b` held. */
 void rv_kv_page_swap(rv_kv_pages *kv, rv_kv_page a, rv_kv_page b);
 
 typedef struct rv_kv_lane {
-	char *keys, *values; /* row t of each: t * stride bytes on */
-	size_t stride;
-	rv_kv_type type;
+	char *keys, *values; /* row t of each: t * stride bytes on; codes: block by block */
+	size_t stride;       /* 0: codes */
+	rv_kv_format type;
 } rv_kv_lane;
 /* Memory of a (layer, KV head) of a page; lane = layer * n_kv_heads + head. */
 rv_kv_lane rv_kv_page_lane(const rv_kv_pages *kv, rv_kv_page page, int64_t lane);
 
 int64_t rv_kv_pages_page_tokens(const rv_kv_pages *kv);
 int64_t rv_kv_pages_n_lanes(const rv_kv_pages *kv);
-size_t rv_kv_pages_page_bytes(const rv_kv_pages *kv, rv_kv_type type);
+size_t rv_kv_pages_page_bytes(const rv_kv_pages *kv, int format);
+/* Of them: one layer's keys and values, without what rounding adds. */
+size_t rv_kv_pages_layer_bytes(const rv_kv_pages *kv, int format, int64_t layer);
 rv_pool *rv_kv_pages_pool(const rv_kv_pages *kv);
 
 /* Lets at least one page go whose memory can be reused (all references dropped), or says why not.

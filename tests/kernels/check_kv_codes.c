@@ -11,7 +11,7 @@ enum { BLOCK = RV_ATTN_BLOCK, MAX_DIM = 256 };
 static float rope[MAX_DIM * BLOCK], books[2 * RV_KV_BOOK], feedback[MAX_DIM * MAX_DIM];
 static float keys[MAX_DIM * BLOCK], values[MAX_DIM * BLOCK]; /* as encoded */
 
-static int bits_of(int format) {
+static int bits_of(rv_kv_format format) {
 	static const int bits[] = {
 #define X(name, text, how, b) b,
 	        RV_EACH_KV_CODE(X)
@@ -21,7 +21,7 @@ static int bits_of(int format) {
 }
 
 /* Rotations by the position, codebooks that are not even, a feedback of small random shares. */
-static rv_kv_code_block make_block(checker *c, int format, int64_t n, int64_t head_dim) {
+static rv_kv_code_block make_block(checker *c, rv_kv_format format, int64_t n, int64_t head_dim) {
 	const int last = (1 << bits_of(format)) - 1;
 	rv_kv_code_block b = {.n = n, .head_dim = head_dim, .rope = rope, .n_rot = head_dim};
 	b.n_rot = below(c, 2) ? head_dim : head_dim / 8 * 4;
@@ -99,7 +99,7 @@ static int decode_part(checker *c, rv_kv_format format, const stored *s, const r
 }
 
 /* Largest error of an element of x[0..n) that a format of evenly or unevenly spaced codes allows. */
-static float bound(int format, const float *x, int64_t n, int uneven) {
+static float bound(rv_kv_format format, const float *x, int64_t n, int uneven) {
 	float min = INFINITY, max = -INFINITY, top = 0;
 	for (int64_t i = 0; i < n; i++) {
 		min = fminf(min, x[i]);
@@ -317,7 +317,7 @@ int check_kv_codes(checker *c, int arg) {
 	static const kind kinds[] = {KIND_GAUSS,    KIND_SMALL,    KIND_ZEROS,
 	                             KIND_DENORMAL, KIND_EXTREMES, KIND_SPIKE};
 	const rv_kv_format format = (rv_kv_format)arg;
-	const rv_kv_format plain = bits_of(arg) == 4 ? RV_KV_KIVI4 : RV_KV_KIVI2;
+	const rv_kv_format plain = bits_of(format) == 4 ? RV_KV_KIVI4 : RV_KV_KIVI2;
 	for (int i = 0; i < 6 * 7; i++) {
 		if (block_shape(c, format, 8 << below(c, 4), dims[i / 6], kinds[i % 6])) {
 			return -1;
