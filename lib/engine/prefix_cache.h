@@ -1,10 +1,13 @@
 /* The prefix cache of a context with a paged KV cache: pages of prompts already evaluated, found again
  * by their tokens, so that a prompt that begins like an earlier one is evaluated only from where it
- * differs (radix tree over pages of tokens, prefix_tree.h).
+ * differs (radix tree over pages of tokens, prefix_tree.h). Of the page in which it differs the
+ * sequence gets a copy of the part before.
  *
- * Pages are found under what they depend on besides their tokens: model, adapters, RoPE, cache type
- * and page size. A prompt under another adapter, or under the same set after it was changed, never gets
- * them. Logits after a hit are bit-identical to those of a cold run (SPEC 9).
+ * Identity (SPEC 2): model, RoPE, cache type and page size are the context's, whose pages alone are
+ * here; adapters are told apart by rv_context_adapter_version. So a prompt under another set, or under
+ * the same set after it was changed, never gets them. Whoever sets hooks that change values clears the
+ * cache. Pages that were quantized since they were evaluated are not handed out. Logits after a hit are
+ * then bit-identical to those of a cold run (SPEC 9).
  *
  * The cache holds references to pages of the context's budget. When the context needs a page and none
  * is free, it gives up its least recently used one that no sequence uses and no pin holds. So a full
@@ -23,23 +26,23 @@
 typedef struct rv_prefix_cache rv_prefix_cache;
 typedef struct rv_prefix_node rv_prefix_pin; /* a place in the tree */
 
-/* The context must be paged (RV_ERR_UNSUPPORTED), outlive the cache and have no other one. The cache
- * answers the context's calls for pages until it is destroyed. */
+/* The context must be paged (RV_ERR_INVALID) and outlive the cache, which answers its calls for pages
+ * (rv_kv_pages_add_reclaim) until destroyed. */
 rv_status rv_prefix_cache_create(rv_prefix_cache **out, rv_context *ctx);
 /* Gives up all pages; pins need not be taken back before. Accepts NULL. */
 void rv_prefix_cache_destroy(rv_prefix_cache *cache);
 
 /* ---- prompts ---- */
 
-/* How many of a prompt's first tokens attaching would take from the cache: whole pages, and never the
- * last token, whose logits are wanted. Changes nothing, not even what was used last. `adapter`: set of
- * adapters (rv_row). 0 where an argument is out of range. */
+/* How many of a prompt's first tokens attaching would take from the cache; never the last one, whose
+ * logits are wanted. Changes nothing, not even what was used last. `adapter`: set of adapters (rv_row).
+ * 0 where an argument is out of range. */
 int64_t rv_prefix_cache_match(const rv_prefix_cache *cache, int32_t adapter, const int32_t *tokens,
                               int64_t n);
 
-/* The empty sequence `seq` begins with what rv_prefix_cache_match finds; *n_cached tokens (0: none).
- * The rest is evaluated from position *n_cached on, with the same set of adapters. RV_ERR_INVALID: the
- * sequence holds tokens, or does not exist. */
+/* The empty sequence `seq` begins with what rv_prefix_cache_match finds: *n_cached tokens (0: none); no
+ * page is taken from the budget. The rest is evaluated from position *n_cached on, with the same set of
+ * adapters. RV_ERR_INVALID: the sequence holds tokens, or does not exist. */
 rv_status rv_prefix_cache_attach(rv_prefix_cache *cache, int32_t seq, int32_t adapter,
                                  const int32_t *tokens, int64_t n, int64_t *n_cached);
 
@@ -77,7 +80,7 @@ int64_t rv_prefix_cache_reclaimable(const rv_prefix_cache *cache);
 void rv_prefix_cache_clear(rv_prefix_cache *cache);
 
 typedef struct rv_prefix_cache_stats {
-	int64_t n_lookups, n_hits; /* attach calls, and those that found a page or more */
+	int64_t n_lookups, n_hits; /* attach calls, and those that found something */
 	int64_t tokens_asked, tokens_saved;
 	int64_t n_identities, n_nodes, n_pages; /* held now */
 	int64_t pages_inserted, pages_evicted;  /* since creation */
