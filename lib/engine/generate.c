@@ -124,25 +124,54 @@ static rv_status eval_prompt(rv_context *ctx, int32_t seq, const int32_t *prompt
 	return st;
 }
 
-/* One chosen token after the other; `logits` are those after the prompt. */
-static rv_status generate_loop(rv_context *ctx, int32_t seq, const float *logits, rv_sampler *sampler,
-                               const rv_generate_options *options, outlet *o, int32_t *out,
-                               rv_generate_result *res, int64_t start_ns) {
+/* Where tokens come from: the sampler after each evaluation, or a speculator. */
+typedef struct source {
+	rv_context *ctx;
+	int32_t seq;
+	rv_sampler *sampler;
+	rv_speculator *speculator; /* NULL: plain */
+	int64_t begin;             /* tokens of the sequence with the prompt */
+	int64_t row;               /* of the last evaluation: the prompt's last token */
+} source;
+
+/* The token after the `n` chosen so far, of which the last is `id`. */
+static rv_status next_token(const source *src, int64_t n, int64_t most, int32_t *id, double *logprob) {
+	if (src->speculator)
+		return rv_speculator_next(src->speculator, src->sampler, most, id, logprob);
+	const rv_row row = {.token = *id,
+	                    .seq = src->seq,
+	                    .position = (int32_t)(src->begin + n - 1),
+	                    .parent = -1,
+	                    .flags = RV_ROW_LOGITS};
+	if (n > 0)
+		RV_TRY(rv_context_eval(src->ctx, &row, 1));
+	return rv_sampler_next(src->sampler, rv_context_logits(src->ctx, n > 0 ? 0 : src->row), id,
+	                       logprob);
+}
+
+/* One chosen token after the other. */
+static rv_status generate_loop(const source *src, const rv_generate_options *options, outlet *o,
+                               int32_t *out, rv_generate_result *res, int64_t start_ns) {
 	const rv_tokenizer *tok = o->tok;
+	int64_t room = rv_context_get_options(src->ctx)->n_ctx - src->begin;
+	int64_t most = options->n_predict;
+	int32_t id = -1;
+	if (most < 0 || most > room + 1)
+		most = room + 1; /* the last one is not evaluated */
 	res->stop = RV_STOP_LENGTH;
-	while (options->n_predict < 0 || res->n_generated < options->n_predict) {
-		int32_t id;
-		double logprob;
+	while (res->n_generated < most) {
+		double logprob = 0;
 		size_t ready;
 		int stopped;
-		RV_TRY(rv_sampler_next(sampler, logits, &id, &logprob));
+		RV_TRY(next_token(src, res->n_generated, most - res->n_generated, &id,
+		                  options->on_token ? &logprob : NULL));
 		if (res->n_generated == 0)
 			res->first_token_ns = rv_now_ns() - start_ns;
 		if (tok && !options->ignore_end && rv_tokenizer_is_end(tok, id)) {
 			res->stop = RV_STOP_END;
 			return RV_OK;
 		}
-		rv_sampler_accept(sampler, id);
+		rv_sampler_accept(src->sampler, id);
 		if (out)
 			out[res->n_generated] = id;
 		res->n_generated++;
@@ -158,21 +187,23 @@ static rv_status generate_loop(rv_context *ctx, int32_t seq, const float *logits
 			o->n_held = 0;
 			return RV_OK;
 		}
-		if (res->n_generated == options->n_predict)
-			return RV_OK;
-		if (rv_seq_length(ctx, seq) >= rv_context_get_options(ctx)->n_ctx) {
-			res->stop = RV_STOP_CONTEXT;
-			return RV_OK;
-		}
-		rv_row row = {.token = id,
-		              .seq = seq,
-		              .position = (int32_t)rv_seq_length(ctx, seq),
-		              .parent = -1,
-		              .flags = RV_ROW_LOGITS};
-		RV_TRY(rv_context_eval(ctx, &row, 1));
-		logits = rv_context_logits(ctx, 0);
 	}
+	if (res->n_generated != options->n_predict)
+		res->stop = RV_STOP_CONTEXT;
 	return RV_OK;
+}
+
+/* The same with drafts; the sequence is left as plain decoding leaves it. */
+static rv_status speculate(const source *src, const int32_t *prompt, int64_t n_prompt,
+                           const rv_generate_options *options, outlet *o, int32_t *out,
+                           rv_generate_result *res, int64_t start_ns) {
+	rv_speculator *s = src->speculator;
+	if (rv_speculator_target(s) != src->ctx || rv_speculator_options(s)->seq != src->seq)
+		return rv_fail(RV_ERR_INVALID, "the speculator is of another context or sequence");
+	RV_TRY(rv_speculator_begin(s, prompt, n_prompt, src->row));
+	rv_status status = generate_loop(src, options, o, out, res, start_ns);
+	rv_status ended = rv_speculator_end(s);
+	return status != RV_OK ? status : ended;
 }
 
 /* Text held back for a stop string that did not come, and an incomplete last character. */
@@ -216,11 +247,13 @@ rv_status rv_generate(rv_context *ctx, int32_t seq, const int32_t *prompt, int64
 	res.prompt_ns = rv_now_ns() - start;
 	if (st == RV_OK) {
 		int64_t last = (n_prompt - 1) % rv_context_get_options(ctx)->n_batch;
-		st = generate_loop(ctx, seq, rv_context_logits(ctx, last), sampler, options, &o, out,
-		                   &res, start);
-		if (st == RV_OK)
-			st = flush_outlet(&o, options, res.stop);
+		source src = {ctx, seq, sampler, options->speculator, rv_seq_length(ctx, seq), last};
+		st = options->speculator
+		             ? speculate(&src, prompt, n_prompt, options, &o, out, &res, start)
+		             : generate_loop(&src, options, &o, out, &res, start);
 	}
+	if (st == RV_OK)
+		st = flush_outlet(&o, options, res.stop);
 	outlet_deinit(&o);
 	res.generate_ns = rv_now_ns() - start - res.prompt_ns;
 	if (st == RV_OK)

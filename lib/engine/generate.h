@@ -4,6 +4,7 @@
 
 #include "engine/context.h"
 #include "engine/sampler.h"
+#include "engine/speculate.h"
 
 #include <stdint.h>
 
@@ -20,6 +21,7 @@ typedef struct rv_generate_options {
 	int64_t n_predict;               /* -1: until an end token or a full context */
 	const char *const *stop_strings; /* NULL-terminated list, or NULL; needs a tokenizer */
 	int ignore_end;                  /* end tokens are ordinary */
+	rv_speculator *speculator;       /* of this context and sequence; NULL: plain decoding */
 	/* A token was chosen: its id, the text that became complete (may be empty; never a split UTF-8
 	 * character; never part of a stop string), its log-probability. Text still held back at the end
 	 * comes in a last call with id -1. Return non-zero to stop. */

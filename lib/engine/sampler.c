@@ -192,11 +192,26 @@ static int64_t truncate_candidates(rv_sampler *s) {
 	return m;
 }
 
+/* The candidates that may be drawn: all in id order where none is left out, else the kept ones. */
+static const candidate *eligible(rv_sampler *s, int64_t *n) {
+	const rv_sampler_options *o = &s->options;
+	*n = s->n_vocab;
+	if (o->top_k == 0 && o->top_p >= 1 && o->min_p == 0)
+		return s->heap; /* no sorting needed */
+	*n = truncate_candidates(s);
+	return s->kept;
+}
+
+static float highest(const candidate *c, int64_t n) {
+	float max = -INFINITY;
+	for (int64_t i = 0; i < n; i++)
+		max = c[i].logit > max ? c[i].logit : max;
+	return max;
+}
+
 /* Draws among c[0..n) at the temperature, in the order they stand. */
 static int32_t draw(rv_sampler *s, const candidate *c, int64_t n) {
-	double t = s->options.temperature, max = -INFINITY, total = 0;
-	for (int64_t i = 0; i < n; i++)
-		max = (double)c[i].logit > max ? (double)c[i].logit : max;
+	double t = s->options.temperature, max = (double)highest(c, n), total = 0;
 	for (int64_t i = 0; i < n; i++)
 		total += exp(((double)c[i].logit - max) / t);
 	double u = rv_rng_double(&s->rng) * total, sum = 0;
@@ -231,15 +246,42 @@ rv_status rv_sampler_next(rv_sampler *s, const float *logits, int32_t *id, doubl
 		}
 	}
 	RV_TRY(gather(s, logits));
-	if (o->temperature == 0)
+	if (o->temperature == 0) {
 		*id = best_candidate(s);
-	else if (o->top_k == 0 && o->top_p >= 1 && o->min_p == 0)
-		*id = draw(s, s->heap, s->n_vocab); /* in id order: no sorting needed */
-	else
-		*id = draw(s, s->kept, truncate_candidates(s));
+	} else {
+		int64_t n;
+		const candidate *c = eligible(s, &n);
+		*id = draw(s, c, n);
+	}
 	if (logprob)
 		*logprob = rv_logprob(logits, s->n_vocab, *id);
 	return RV_OK;
+}
+
+rv_status rv_sampler_probabilities(rv_sampler *s, const float *logits, float *p) {
+	double t = s->options.temperature, total = 0;
+	int64_t n;
+	RV_TRY(gather(s, logits));
+	for (int64_t i = 0; i < s->n_vocab; i++)
+		p[i] = 0;
+	if (t == 0) {
+		p[best_candidate(s)] = 1;
+		return RV_OK;
+	}
+	const candidate *c = eligible(s, &n);
+	double max = (double)highest(c, n);
+	for (int64_t i = 0; i < n; i++) {
+		double e = exp(((double)c[i].logit - max) / t);
+		p[c[i].id] = (float)e;
+		total += e;
+	}
+	for (int64_t i = 0; i < n; i++)
+		p[c[i].id] /= (float)total;
+	return RV_OK;
+}
+
+const rv_sampler_options *rv_sampler_get_options(const rv_sampler *s) {
+	return &s->options;
 }
 
 static void count_ids(rv_sampler *s, const int32_t *ids, int64_t n, int32_t by) {

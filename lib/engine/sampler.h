@@ -36,6 +36,11 @@ rv_status rv_sampler_next(rv_sampler *s, const float *logits, int32_t *id, doubl
 void rv_sampler_accept(rv_sampler *s, int32_t id);
 void rv_sampler_reset(rv_sampler *s);
 
+/* The distribution rv_sampler_next draws from: p [n_vocab], zero for tokens left out; at temperature 0
+ * all of it is at one. Changes nothing; errors as rv_sampler_next. */
+rv_status rv_sampler_probabilities(rv_sampler *s, const float *logits, float *p);
+const rv_sampler_options *rv_sampler_get_options(const rv_sampler *s);
+
 /* One sampler for many sequences: chooses as rv_sampler_next of a sampler with `options` would that has
  * accepted past[0..n_past) and whose generator stands at *rng, which goes on. The sampler's own
  * options, tokens and generator play no part and stay as they are. Options must have passed the check.

@@ -180,23 +180,10 @@ rv_status rv_perplexity_tokenize(const rv_model *model, const char *text, size_t
 }
 
 rv_status rv_perplexity_comparable(const rv_model *model, const rv_model *base) {
-	const char *path = rv_model_path(model), *base_path = rv_model_path(base);
-	const rv_tokenizer *tok, *base_tok;
+	const rv_tokenizer *tok;
 	RV_TRY(tokenizer_of(model, &tok));
-	RV_TRY(tokenizer_of(base, &base_tok));
-	int32_t n = rv_tokenizer_n_vocab(tok), n_base = rv_tokenizer_n_vocab(base_tok);
-	int64_t rows = rv_model_hparams(model)->n_vocab, base_rows = rv_model_hparams(base)->n_vocab;
-	if (n != n_base || rows != base_rows)
-		return rv_fail(RV_ERR_MISMATCH,
-		               "%s: vocabulary of %d tokens (%lld logits), %s has %d (%lld)", path, n,
-		               (long long)rows, base_path, n_base, (long long)base_rows);
-	for (int32_t id = 0; id < n; id++) {
-		rv_str a = rv_tokenizer_entry(tok, id), b = rv_tokenizer_entry(base_tok, id);
-		if (a.len != b.len || (a.len > 0 && memcmp(a.data, b.data, a.len) != 0))
-			return rv_fail(RV_ERR_MISMATCH, "%s: token %d is '%.*s', in %s it is '%.*s'",
-			               path, id, (int)a.len, a.data, base_path, (int)b.len, b.data);
-	}
-	return RV_OK;
+	RV_TRY(tokenizer_of(base, &tok));
+	return rv_model_same_vocabulary(model, base);
 }
 
 rv_status rv_perplexity_check_length(size_t n, int64_t n_ctx) {

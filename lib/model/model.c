@@ -216,6 +216,25 @@ const rv_gguf *rv_model_gguf(const rv_model *m) {
 const rv_tokenizer *rv_model_tokenizer(const rv_model *m) {
 	return m->tokenizer;
 }
+
+rv_status rv_model_same_vocabulary(const rv_model *model, const rv_model *other) {
+	const char *path = rv_model_path(model), *other_path = rv_model_path(other);
+	const rv_tokenizer *tok = model->tokenizer, *other_tok = other->tokenizer;
+	int32_t n = tok ? rv_tokenizer_n_vocab(tok) : 0;
+	int32_t n_other = other_tok ? rv_tokenizer_n_vocab(other_tok) : 0;
+	if (n != n_other || model->hp.n_vocab != other->hp.n_vocab)
+		return rv_fail(RV_ERR_MISMATCH,
+		               "%s: vocabulary of %d tokens (%lld logits), %s has %d (%lld)", path, n,
+		               (long long)model->hp.n_vocab, other_path, n_other,
+		               (long long)other->hp.n_vocab);
+	for (int32_t id = 0; id < n; id++) {
+		rv_str a = rv_tokenizer_entry(tok, id), b = rv_tokenizer_entry(other_tok, id);
+		if (a.len != b.len || (a.len > 0 && memcmp(a.data, b.data, a.len) != 0))
+			return rv_fail(RV_ERR_MISMATCH, "%s: token %d is '%.*s', in %s it is '%.*s'",
+			               path, id, (int)a.len, a.data, other_path, (int)b.len, b.data);
+	}
+	return RV_OK;
+}
 int64_t rv_model_n_params(const rv_model *m) {
 	return m->n_params;
 }

@@ -45,6 +45,9 @@ const rv_hparams *rv_model_hparams(const rv_model *model);
 const rv_gguf *rv_model_gguf(const rv_model *model);
 /* NULL when the file holds no tokenizer. */
 const rv_tokenizer *rv_model_tokenizer(const rv_model *model);
+/* RV_ERR_MISMATCH, naming the first difference, unless the ids of one are those of the other: as many
+ * logits, and the same text of every token. Two models without tokenizers agree by their number. */
+rv_status rv_model_same_vocabulary(const rv_model *model, const rv_model *other);
 
 /* The weight of a role in a layer (layer is ignored for roles outside layers); NULL when the model has
  * none. OUTPUT of a tied model is the token embedding. */

@@ -27,31 +27,48 @@ static inline rv_hparams tiny_hparams(void) {
 	                    .tied = 1};
 }
 
-/* Writes the model to a new temporary file, its path into `path`. */
-static inline void tiny_model_file(char path[1024], const char *arch, const char *target) {
+/* Writes a model of a shape and seed to a new temporary file, its path into `path`. */
+static inline void tiny_model_file_of(char path[1024], const rv_hparams *hp, const char *arch,
+                                      const char *target, uint64_t seed) {
 	const char *tmp = getenv("TMPDIR");
 	snprintf(path, 1024, "%s/rv-tiny-XXXXXX", tmp ? tmp : "/tmp");
 	int fd = mkstemp(path);
 	assert_true(fd >= 0);
 	close(fd);
 	rv_synth_options o = {.arch = rv_arch_by_name(arch, strlen(arch)),
-	                      .hp = tiny_hparams(),
+	                      .hp = *hp,
 	                      .target = rv_quant_target_by_name(target),
-	                      .seed = 7};
+	                      .seed = seed};
 	assert_non_null(o.arch);
 	assert_non_null(o.target);
 	assert_ok(rv_synth_file(path, &o));
 }
 
+static inline void tiny_model_file(char path[1024], const char *arch, const char *target) {
+	rv_hparams hp = tiny_hparams();
+	tiny_model_file_of(path, &hp, arch, target, 7);
+}
+
 /* The model opened; its file is gone when this returns (its map lives on). */
-static inline rv_model *tiny_model(const char *arch, const char *target) {
-	char path[1024];
+static inline rv_model *tiny_model_open(const char *path) {
 	rv_model *model;
-	tiny_model_file(path, arch, target);
 	rv_status st = rv_model_open(&model, path, NULL);
 	unlink(path);
 	assert_ok(st);
 	return model;
+}
+
+static inline rv_model *tiny_model_of(const rv_hparams *hp, const char *arch, const char *target,
+                                      uint64_t seed) {
+	char path[1024];
+	tiny_model_file_of(path, hp, arch, target, seed);
+	return tiny_model_open(path);
+}
+
+static inline rv_model *tiny_model(const char *arch, const char *target) {
+	char path[1024];
+	tiny_model_file(path, arch, target);
+	return tiny_model_open(path);
 }
 
 #endif
