@@ -27,6 +27,7 @@
 
 #include "engine/context.h"
 #include "engine/generate.h"
+#include "engine/prefix_cache.h"
 #include "engine/sampler.h"
 
 #include <stddef.h>
@@ -60,11 +61,13 @@ typedef struct rv_scheduler_options {
 	int64_t age_steps;    /* steps of waiting that outweigh one level of priority; default 64 */
 	rv_preempt preempt;   /* default RECOMPUTE */
 	rv_swap_ops swap;     /* save NULL: to memory */
-	size_t swap_bytes;    /* most memory for it; 0: no limit */
+	rv_prefix_cache *prefix; /* of the same context; NULL: none. Prompts begin with what it holds,
+	                            prompts and answers are added to it */
+	size_t swap_bytes;       /* most memory for it; 0: no limit */
 } rv_scheduler_options;
 rv_scheduler_options rv_scheduler_defaults(void);
 
-/* Takes over all sequences of the context, which must outlive it, and empties
+/* Takes over all sequences of the context, which must outlive it as the prefix cache must, and empties
  * them. options: NULL for defaults. RV_ERR_INVALID: options out of bounds. */
 rv_status rv_scheduler_create(rv_scheduler **out, rv_context *ctx, const rv_scheduler_options *options);
 /* Live requests end as cancelled, their on_done is called. Accepts NULL. */

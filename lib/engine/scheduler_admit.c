@@ -13,7 +13,7 @@ int64_t rv_scheduler_free_pages(const rv_scheduler *s) {
 	if (!pages)
 		return INT64_MAX;
 	rv_kv_pages_count(pages, &counts);
-	return counts.n_free;
+	return counts.n_free + (s->options.prefix ? rv_prefix_cache_reclaimable(s->options.prefix) : 0);
 }
 
 /* What the running requests will take: for the tokens they have, and one page ahead, so that who is
@@ -46,6 +46,11 @@ static void leave_sequence(rv_scheduler *s, request *r) {
 	rv_queue_remove(&s->running, r);
 }
 
+void rv_scheduler_remember(rv_scheduler *s, const request *r) {
+	if (s->options.prefix) /* finding no memory for it is no failure */
+		(void)rv_prefix_cache_insert(s->options.prefix, r->seq, r->tokens, r->n_cached);
+}
+
 /* Puts what the request held before, or what the prefix cache has of it, into the empty sequence. */
 static void begin_sequence(rv_scheduler *s, request *r, int32_t seq) {
 	r->n_cached = 0;
@@ -54,6 +59,12 @@ static void begin_sequence(rv_scheduler *s, request *r, int32_t seq) {
 		const rv_swap_ops *swap = &s->options.swap;
 		if (swap->restore(swap->user, s->ctx, seq, r->ask.adapter, r->kept) == RV_OK)
 			r->n_cached = r->n_kept;
+	} else if (s->options.prefix && rv_prefix_cache_match(s->options.prefix, r->ask.adapter,
+	                                                      r->tokens, r->n_tokens) > 0) {
+		int64_t n = 0;
+		if (rv_prefix_cache_attach(s->options.prefix, seq, r->ask.adapter, r->tokens,
+		                           r->n_tokens, &n) == RV_OK)
+			r->n_cached = r->stats.n_prefix = n;
 	}
 }
 
@@ -179,6 +190,8 @@ void rv_scheduler_end(rv_scheduler *s, request *r, rv_status status, rv_stop sto
 	                                              : &s->stats.n_failed;
 	++*count;
 	drop_kept(s, r);
+	if (status == RV_OK)
+		rv_scheduler_remember(s, r);
 	if (r->seq >= 0)
 		leave_sequence(s, r);
 	else

@@ -98,6 +98,8 @@ void rv_request_free(request *r);           /* accepts NULL */
 /* Gives back all the request holds and moves it to `ended`, with the calling thread's error message
  * when status is not RV_OK. */
 void rv_scheduler_end(rv_scheduler *s, request *r, rv_status status, rv_stop stop);
+/* Offers the pages of a running request to the prefix cache. */
+void rv_scheduler_remember(rv_scheduler *s, const request *r);
 /* Pages that may be taken now; INT64_MAX when contiguous. */
 int64_t rv_scheduler_free_pages(const rv_scheduler *s);
 

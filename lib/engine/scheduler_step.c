@@ -102,6 +102,8 @@ static void harvest(rv_scheduler *s, group *g, int64_t first_row, int64_t eval_n
 		r->stats.prefill_ns += eval_ns;
 	if (r->n_cached < r->n_tokens)
 		return;
+	if (r->stats.n_generated == 0)
+		rv_scheduler_remember(s, r);
 	if (r->ask.max_tokens == 0) {
 		rv_scheduler_end(s, r, RV_OK, RV_STOP_LENGTH);
 		return;

@@ -1,10 +1,12 @@
 /* What the tests of the scheduler share: kinds of requests, what each gives alone, and a checker that
- * holds what a schedule gave against that. */
+ * holds what a schedule gave against that. Memory-mapped adapters take part. */
 #ifndef RV_TESTS_ENGINE_SCHEDULER_KIT_H
 #define RV_TESTS_ENGINE_SCHEDULER_KIT_H
 
 #include "base/rng.h"
+#include "engine/kv_pages.h"
 #include "engine/scheduler.h"
+#include "model/gguf_set.h"
 #include "tests/support/tiny_model.h"
 
 enum { KIT_CTX = 96, KIT_PROMPT = 70, KIT_NEW = 24, KIT_KINDS = 24, KIT_STOPS = 2 };
@@ -17,9 +19,52 @@ typedef struct kind {
 	rv_stop stop;
 } kind;
 
+/* ---- adapters: set 1 and 2 of every context; set 0 is empty ---- */
+
+enum { KIT_RANK = 4, KIT_SETS = 3 };
+static rv_adapter *kit_adapters[KIT_SETS];
+
+/* One that changes the feed-forward of every layer, at random. */
+static inline rv_adapter *make_adapter(rv_model *of, uint64_t seed) {
+	char path[1024], name[64];
+	rv_gguf_writer *w;
+	rv_adapter *adapter;
+	rv_rng rng;
+	float x[512 * KIT_RANK];
+	const rv_hparams hp = tiny_hparams();
+	const int64_t dims[2][2] = {{hp.n_embd, KIT_RANK}, {KIT_RANK, hp.n_ff}};
+	rv_rng_seed(&rng, seed);
+	tiny_model_file(path, "qwen2", "F16"); /* a name to write to */
+	assert_ok(rv_gguf_writer_open(&w, path));
+	assert_ok(rv_gguf_write_string(w, "general.type", "adapter"));
+	assert_ok(rv_gguf_write_string(w, "adapter.type", "lora"));
+	assert_ok(rv_gguf_write_string(w, "general.architecture", "qwen2"));
+	assert_ok(rv_gguf_write_f32(w, "adapter.lora.alpha", KIT_RANK));
+	for (int64_t i = 0; i < 2 * hp.n_layers; i++) {
+		snprintf(name, sizeof name, "blk.%d.ffn_up.weight.lora_%c", (int)(i / 2), "ab"[i % 2]);
+		assert_ok(rv_gguf_declare(w, name, RV_F32, 2, dims[i % 2]));
+	}
+	for (int64_t i = 0; i < 2 * hp.n_layers; i++) {
+		int64_t n = dims[i % 2][0] * dims[i % 2][1];
+		for (int64_t j = 0; j < n; j++)
+			x[j] = (float)(0.2 * rv_rng_normal(&rng));
+		assert_ok(rv_gguf_write_data(w, x, (size_t)n * sizeof *x));
+	}
+	assert_ok(rv_gguf_writer_commit(w));
+	rv_status st = rv_adapter_open(&adapter, path, of);
+	unlink(path);
+	assert_ok(st);
+	return adapter;
+}
+
+static inline void use_adapter(rv_context *ctx, int32_t set, rv_adapter *adapter) {
+	const rv_adapter_use use = {adapter, 1};
+	assert_ok(rv_context_set_adapters(ctx, set, &use, adapter != NULL));
+}
+
 /* F32, so that pages are large: those of 64 tokens are ten in the smallest budget. */
-static inline rv_context *kit_context(rv_model *model, int32_t n_seqs, int32_t n_batch,
-                                      int32_t page_size, size_t budget_bytes) {
+static inline rv_context *kit_context(rv_model *of, int32_t n_seqs, int32_t n_batch, int32_t page_size,
+                                      size_t budget_bytes) {
 	rv_context *ctx;
 	rv_context_options o = rv_context_defaults();
 	o.n_ctx = KIT_CTX;
@@ -29,18 +74,21 @@ static inline rv_context *kit_context(rv_model *model, int32_t n_seqs, int32_t n
 	o.n_seqs = n_seqs;
 	o.n_batch = n_batch;
 	o.n_threads = 1;
-	assert_ok(rv_context_create(&ctx, model, &o));
+	assert_ok(rv_context_create(&ctx, of, &o));
+	for (int32_t set = 0; set < KIT_SETS; set++)
+		use_adapter(ctx, set, kit_adapters[set]);
 	return ctx;
 }
 
 /* By rv_generate, with a context and a sampler of its own; a stop token ends it undelivered. */
-static inline void run_alone(rv_model *model, kind *k) {
-	rv_context *ctx = kit_context(model, 1, 64, 0, 0);
+static inline void run_alone(rv_model *of, kind *k) {
+	rv_context *ctx = kit_context(of, 1, 64, 0, 0);
 	rv_sampler *sampler;
 	rv_generate_result result;
 	rv_generate_options o = rv_generate_defaults();
 	const rv_request *q = &k->request;
 	o.n_predict = q->max_tokens;
+	use_adapter(ctx, 0, kit_adapters[q->adapter]); /* rv_generate knows set 0 only */
 	o.ignore_end = q->ignore_end;
 	assert_ok(rv_sampler_create(&sampler, &q->sampling, tiny_hparams().n_vocab));
 	assert_ok(rv_generate(ctx, 0, q->prompt, q->n_prompt, sampler, &o, k->alone, &result));
@@ -57,11 +105,11 @@ static inline void run_alone(rv_model *model, kind *k) {
 }
 
 /* Random prompts and options; some are greedy, some stop early, some fill the context. */
-static inline void make_kinds(rv_model *model, kind kinds[KIT_KINDS], uint64_t seed) {
+static inline void make_kinds(rv_model *of, kind *all, uint64_t seed) {
 	rv_rng rng;
 	rv_rng_seed(&rng, seed);
 	for (int i = 0; i < KIT_KINDS; i++) {
-		kind *k = &kinds[i];
+		kind *k = &all[i];
 		int64_t most = i % 3 == 0 ? KIT_PROMPT : 12;
 		rv_request q = rv_request_defaults();
 		q.prompt = k->prompt;
@@ -74,16 +122,37 @@ static inline void make_kinds(rv_model *model, kind kinds[KIT_KINDS], uint64_t s
 		q.sampling.temperature = i % 2 == 0 ? 0 : 1;
 		q.sampling.repeat_penalty = i % 4 < 2 ? 1 : 1.3;
 		q.logprobs = i % 5 == 0;
+		q.adapter = i % 4 == 3 ? 1 + i % 8 / 4 : 0;
 		k->request = q;
-		run_alone(model, k);
+		run_alone(of, k);
 		if (i % 6 == 5 && k->n_alone > 2) { /* the same, stopped by one of its own tokens */
 			k->stop_tokens[0] = 3;
 			k->stop_tokens[1] = k->alone[k->n_alone / 2];
 			k->request.stop_tokens = k->stop_tokens;
 			k->request.n_stop_tokens = KIT_STOPS;
-			run_alone(model, k);
+			run_alone(of, k);
 		}
 	}
+}
+
+static rv_model *model;
+static kind kinds[KIT_KINDS];
+
+static inline int open_model(void **state) {
+	(void)state;
+	model = tiny_model("qwen2", "Q4_K_M");
+	for (int i = 1; i < KIT_SETS; i++)
+		kit_adapters[i] = make_adapter(model, (uint64_t)i);
+	make_kinds(model, kinds, 3);
+	return 0;
+}
+
+static inline int close_model(void **state) {
+	(void)state;
+	for (int i = 1; i < KIT_SETS; i++)
+		rv_adapter_release(kit_adapters[i]);
+	rv_model_release(model);
+	return 0;
 }
 
 /* ---- one request of a schedule ---- */
@@ -157,6 +226,24 @@ static inline const char *ticket_trouble(const ticket *t) {
 	if (t->status == RV_OK && t->stop != k->stop)
 		return "another reason to stop than alone";
 	return NULL;
+}
+
+/* An idle scheduler holds nothing. */
+static inline void nothing_held(rv_scheduler *s, rv_context *ctx) {
+	rv_scheduler_stats stats;
+	rv_scheduler_get_stats(s, &stats);
+	assert_int_equal(stats.n_running, 0);
+	assert_int_equal(stats.n_waiting, 0);
+	assert_int_equal(stats.swapped_bytes, 0);
+	assert_int_equal(stats.n_submitted, stats.n_done + stats.n_cancelled + stats.n_failed);
+	for (int32_t i = 0; i < rv_context_get_options(ctx)->n_seqs; i++)
+		assert_int_equal(rv_seq_length(ctx, i), 0);
+	if (rv_context_kv_pages(ctx)) {
+		rv_kv_stats kv;
+		rv_context_kv_stats(ctx, &kv);
+		assert_int_equal(kv.n_pages, 0);
+		assert_ok(rv_kv_pages_verify(rv_context_kv_pages(ctx), 0));
+	}
 }
 
 #endif
