@@ -5,6 +5,7 @@
 #
 # A line of the configuration is one of
 #   corpus ARGUMENTS         of `corpus train`; done again when the generator has changed
+#   more ARGUMENTS           of `corpus train`, after `tokenizer`: kinds that the vocabulary does not see
 #   check                    no test item of datasets/ occurs in the text
 #   tokenizer ARGUMENTS      of `ruvltra train tokenizer`
 #   pack ARGUMENTS           of `ruvltra train pack`
@@ -129,6 +130,7 @@ while read -r word rest <&3; do
 		cat datasets/corpus/*.[ch] datasets/corpus/*.def | sha256sum >"$dir/before"
 		once corpus anew "$dir/text" "$corpus" train --out "$dir/text" "$@"
 		;;
+	more) once more "$corpus" train --out "$dir/text" "$@" ;;
 	check) once check "$corpus" check --train "$dir/text" --data datasets ;;
 	tokenizer) once tokenizer "$ruvltra" train tokenizer --data "$dir/text" --out "$dir/vocab" "$@" ;;
 	pack)

@@ -89,17 +89,19 @@ for row in rows:
 END
 report 'mini-truthfulqa: at least 100 rows, right and wrong answers apart' $?
 
-# below LIMIT ARGUMENT...: the worst prior scores at most LIMIT %
+# below LIMIT KIND ARGUMENT...: the worst prior scores at most LIMIT %
 below() {
-	limit=$1
-	shift
-	$python tests/scripts/corpus_blank.py "$text/encyclopaedia.txt" $sets "$@" >"$out" 2>&1 &&
+	limit=$1 kind=$2
+	shift 2
+	$python tests/scripts/corpus_blank.py "$text/$kind.txt" $sets "$@" >"$out" 2>&1 &&
 		awk -v limit="$limit" '/^worst/ { seen = 1; bad = $2 > limit } END { exit bad || !seen }' "$out"
 }
-below 30
-report 'with the question blanked no prior scores more than 30 %' $?
-! below 30 --control
-report 'a tell-tale choice would be seen' $?
+for kind in encyclopaedia questions; do
+	below 30 $kind
+	report "$kind: with the question blanked no prior scores more than 30 %" $?
+	! below 30 $kind --control
+	report "$kind: a tell-tale choice would be seen" $?
+done
 
 # ---- the split ----
 # check FOLDER [DATA]
@@ -127,6 +129,7 @@ planted() {
 question=$(sed -n '3s/?,.*/?/p' $sets/test/virology_test.csv)
 best=$(awk -F, 'NR == 5 { print $4 }' datasets/mini-truthfulqa/TruthfulQA.csv)
 planted 'a planted test question is found' yes encyclopaedia.txt "And so: $question Nobody knows."
+planted 'in text of another kind too' yes questions.txt "Question: $question"
 planted 'in other case and punctuation too' yes encyclopaedia.txt "$(echo "$question" | tr 'a-z ?' 'A-Z-!')"
 planted 'a planted best answer is found' yes encyclopaedia.txt "$best, as is known."
 planted 'a question with one word changed is another' no encyclopaedia.txt "$(echo "$question" | sed 's/the [A-Z][a-z]*/the Xyzzy/')"

@@ -3,9 +3,10 @@
 
 usage: corpus_blank.py TRAIN.txt MMLU_DIR [--control]
 
-Guesses every test question by priors learnt from the training text: letters, how often a choice occurs,
-how often it was right where it was offered (by itself, by letter, beside each other choice), its length,
-its place in the alphabet, and the answers of the shots. Prints a line a prior and "worst PERCENT".
+Guesses every test question by priors learnt from the training text: letters, how often a choice occurs
+or answers a question in words, how often it was right where it was offered (by itself, by letter, beside
+each other choice), its length, its place in the alphabet, and the answers of the shots. Prints a line a
+prior and "worst PERCENT".
 --control replaces the wrong choices by values that the subject never has, which a prior must notice.
 """
 
@@ -17,6 +18,7 @@ import sys
 
 QUESTION = re.compile(r"^(.*)\nA\. (.*)\nB\. (.*)\nC\. (.*)\nD\. (.*)\nAnswer: ([A-D])$", re.M)
 ABOUT = re.compile(r"The following are multiple choice questions \(with answers\) about (.*)\.\n")
+WORDS = re.compile(r"^Answer: ([A-Za-z].+)$", re.M)
 LETTERS = "ABCD"
 
 
@@ -27,6 +29,7 @@ def read_training(path):
         documents = f.read().split("\n<|endoftext|>\n")
     for document in documents:
         counts["word"].update(re.findall(r"[a-z]+", document.lower()))
+        counts["answer"].update(WORDS.findall(document))
         about = ABOUT.search(document)
         if not about:
             continue
@@ -70,6 +73,7 @@ def priors(counts):
     up = {
         "letter": lambda s, c, i, h: counts["letter"][LETTERS[i]],
         "word": lambda s, c, i, h: counts["word"][c[i].lower()],
+        "answer in words": lambda s, c, i, h: counts["answer"][c[i]],
         "word in subject": lambda s, c, i, h: counts["subject"][s, c[i]],
         "right where offered": lambda s, c, i, h: rate(s, c[i]),
         "right at this letter": lambda s, c, i, h: rate(s, c[i], LETTERS[i]),
