@@ -1,5 +1,6 @@
 /* ruvltra chat: a conversation. A line of stdin is a turn; what was said stays in the cache. */
 #include "base/mem.h"
+#include "cli/cli_draft.h"
 #include "cli/cli_model.h"
 #include "cli/cli_sampling.h"
 #include "cli/commands.h"
@@ -59,6 +60,7 @@ typedef struct chat {
 	chat_args args;
 	rv_cli_sampling sampling;
 	rv_cli_model load;
+	rv_cli_draft draft;
 	rv_model *model;
 	rv_context *ctx;
 	rv_sampler *sampler;
@@ -183,6 +185,7 @@ static rv_status generate(chat *c, const int32_t *ids, size_t n, rv_generate_res
 	rv_generate_options how = rv_generate_defaults();
 	how.n_predict = c->args.n_predict ? c->args.n_predict : -1;
 	how.stop_strings = stop->n ? stops : NULL;
+	how.speculator = c->draft.speculator;
 	how.on_token = on_token;
 	how.user = c;
 	rv_context_set_cancel(c->ctx, rv_cli_signal, NULL);
@@ -274,6 +277,8 @@ static int prepare(chat *c) {
 	if (status == RV_CLI_GO)
 		status = rv_cli_open_context(c->cli, &c->load, c->model, &c->ctx);
 	if (status == RV_CLI_GO)
+		status = rv_cli_open_draft(c->cli, &c->draft, &c->load, c->ctx);
+	if (status == RV_CLI_GO)
 		status = rv_cli_open_sampler(c->cli, &c->sampling, c->model, &c->sampler);
 	if (status != RV_CLI_GO || !c->cli->common.json)
 		return status;
@@ -293,9 +298,13 @@ static int finish(const chat *c) {
 }
 
 static int parse(chat *c) {
-	const rv_option *tables[] = {options, rv_cli_sampling_options, rv_cli_model_options,
-	                             rv_cli_context_options, NULL};
-	void *values[] = {&c->args, &c->sampling, &c->load, &c->load};
+	const rv_option *tables[] = {options,
+	                             rv_cli_sampling_options,
+	                             rv_cli_draft_options,
+	                             rv_cli_model_options,
+	                             rv_cli_context_options,
+	                             NULL};
+	void *values[] = {&c->args, &c->sampling, &c->draft, &c->load, &c->load};
 	int status = rv_cli_parse_sampling(c->cli, tables, values, &c->sampling, &c->load);
 	if (status == RV_CLI_GO && c->args.template &&
 	    rv_chat_template_by_name(&c->form, c->args.template) != RV_OK)
@@ -304,7 +313,7 @@ static int parse(chat *c) {
 }
 
 int rv_cmd_chat(rv_cli *cli) {
-	chat c = {.cli = cli, .load = rv_cli_model_defaults()};
+	chat c = {.cli = cli, .load = rv_cli_model_defaults(), .draft = rv_cli_draft_defaults()};
 	int status = parse(&c);
 	if (status != RV_CLI_GO)
 		return status;
@@ -316,6 +325,7 @@ int rv_cmd_chat(rv_cli *cli) {
 	rv_free(c.answer);
 	rv_free(c.input.data);
 	rv_sampler_destroy(c.sampler);
+	rv_cli_close_draft(&c.draft);
 	rv_context_destroy(c.ctx);
 	rv_cli_close_load(&c.load, c.model);
 	return status;

@@ -1,6 +1,7 @@
 /* ruvltra run: continue a prompt. */
 #include "base/file.h"
 #include "base/mem.h"
+#include "cli/cli_draft.h"
 #include "cli/cli_model.h"
 #include "cli/cli_sampling.h"
 #include "cli/commands.h"
@@ -63,6 +64,7 @@ typedef struct run {
 	run_args args;
 	rv_cli_sampling sampling;
 	rv_cli_model load;
+	rv_cli_draft draft;
 	rv_model *model;
 	rv_context *ctx;
 	rv_sampler *sampler;
@@ -79,9 +81,13 @@ typedef struct run {
 /* ---- command line ---- */
 
 static int parse(run *r) {
-	const rv_option *tables[] = {options, rv_cli_sampling_options, rv_cli_model_options,
-	                             rv_cli_context_options, NULL};
-	void *values[] = {&r->args, &r->sampling, &r->load, &r->load};
+	const rv_option *tables[] = {options,
+	                             rv_cli_sampling_options,
+	                             rv_cli_draft_options,
+	                             rv_cli_model_options,
+	                             rv_cli_context_options,
+	                             NULL};
+	void *values[] = {&r->args, &r->sampling, &r->draft, &r->load, &r->load};
 	r->args = (run_args){.n_predict = 128};
 	return rv_cli_parse_sampling(r->cli, tables, values, &r->sampling, &r->load);
 }
@@ -176,12 +182,15 @@ static double prompt_rate(const rv_generate_result *res) {
 	return res->prompt_ns > 0 ? 1e9 * (double)res->n_prompt / (double)res->prompt_ns : 0;
 }
 
-static void print_timings(const rv_generate_result *res) {
+static void print_timings(const run *r) {
+	const rv_generate_result *res = &r->result;
+	char drafted[160];
+	rv_cli_draft_line(&r->draft, drafted, sizeof drafted);
 	fprintf(stderr,
 	        "prompt %lld tokens, %.1f tok/s; first token %.1f ms; generated %lld tokens, decode "
-	        "%.1f tok/s; stop: %s\n",
+	        "%.1f tok/s%s; stop: %s\n",
 	        (long long)res->n_prompt, prompt_rate(res), 1e-6 * (double)res->first_token_ns,
-	        (long long)res->n_generated, decode_rate(res), rv_stop_name(res->stop));
+	        (long long)res->n_generated, decode_rate(res), drafted, rv_stop_name(res->stop));
 }
 
 static int finish_json(run *r) {
@@ -209,6 +218,7 @@ static int finish_json(run *r) {
 	                        r->sampling.sampler.top_p);
 	json_object_set_new(out, "timing", timing);
 	json_object_set_new(out, "options", how);
+	json_object_set_new(out, "draft", rv_cli_draft_json(&r->draft));
 	return rv_cli_finish_json(r->cli, out);
 }
 
@@ -231,13 +241,14 @@ static int generate(run *r) {
 	how.n_predict = r->args.n_predict;
 	how.stop_strings = stop->n ? stops : NULL;
 	how.ignore_end = r->args.ignore_eos;
+	how.speculator = r->draft.speculator;
 	how.on_token = on_token;
 	how.user = r;
 	rv_context_set_cancel(r->ctx, rv_cli_signal, NULL);
 	rv_status st = rv_generate(r->ctx, 0, r->prompt, (int64_t)r->n_prompt, r->sampler, &how, NULL,
 	                           &r->result);
 	if (st == RV_OK && r->output != RV_ERR_IO)
-		print_timings(&r->result);
+		print_timings(r);
 	if (st != RV_OK || r->output != RV_OK)
 		return rv_cli_fail(r->cli);
 	int status = finish(r);
@@ -253,7 +264,9 @@ static int prepare(run *r) {
 		status = rv_cli_open_context(r->cli, &r->load, r->model, &r->ctx);
 	if (status != RV_CLI_GO)
 		return status;
-	status = rv_cli_open_sampler(r->cli, &r->sampling, r->model, &r->sampler);
+	status = rv_cli_open_draft(r->cli, &r->draft, &r->load, r->ctx);
+	if (status == RV_CLI_GO)
+		status = rv_cli_open_sampler(r->cli, &r->sampling, r->model, &r->sampler);
 	if (status != RV_CLI_GO)
 		return status;
 	if (!r->cli->common.json)
@@ -267,7 +280,7 @@ static int prepare(run *r) {
 }
 
 int rv_cmd_run(rv_cli *cli) {
-	run r = {.cli = cli, .load = rv_cli_model_defaults()};
+	run r = {.cli = cli, .load = rv_cli_model_defaults(), .draft = rv_cli_draft_defaults()};
 	int status = parse(&r);
 	if (status == RV_CLI_GO)
 		status = check(&r);
@@ -282,6 +295,7 @@ int rv_cmd_run(rv_cli *cli) {
 	rv_free(r.text);
 	rv_free(r.prompt);
 	rv_sampler_destroy(r.sampler);
+	rv_cli_close_draft(&r.draft);
 	rv_context_destroy(r.ctx);
 	rv_cli_close_load(&r.load, r.model);
 	return status;

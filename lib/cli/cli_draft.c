@@ -1,0 +1,168 @@
+#include "cli/cli_draft.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define AT(field) offsetof(rv_cli_draft, field)
+const rv_option rv_cli_draft_options[] = {
+        {.name = "draft",
+         .kind = RV_OPT_STRING,
+         .offset = AT(source),
+         .value_name = "FILE|auto|lookup",
+         .help = "draft for speculative decoding: a smaller model, `auto`: the one beside the "
+                 "model (nano: pico, medium: small), `lookup`: what stood in the text before"},
+        {.name = "draft-k",
+         .kind = RV_OPT_STRING,
+         .offset = AT(k),
+         .value_name = "N|adaptive",
+         .help = "tokens drafted at a time, 1 to 8; `adaptive`: 2 to 8 as they are accepted"},
+        {.name = "spec-rule",
+         .kind = RV_OPT_ENUM,
+         .offset = AT(rule),
+         .choices = rv_spec_rules,
+         .help = "what is accepted; `threshold` changes what the model says"},
+        {.name = "draft-sampled",
+         .kind = RV_OPT_FLAG,
+         .offset = AT(sampled),
+         .help = "draw the draft at the model's temperature rather than at 0"},
+        {.name = "draft-force",
+         .kind = RV_OPT_FLAG,
+         .offset = AT(force),
+         .help = "draft above temperature 0.5 too"},
+        {0},
+};
+
+rv_cli_draft rv_cli_draft_defaults(void) {
+	return (rv_cli_draft){.k = "4", .rule = (int)rv_spec_defaults().rule};
+}
+
+/* ---- the draft's model ---- */
+
+static int replaced(const char *path, const char *name, const char *by, char *out, size_t size) {
+	const char *slash = strrchr(path, '/');
+	const char *at = strstr(slash ? slash : path, name);
+	int n = at ? snprintf(out, size, "%.*s%s%s", (int)(at - path), path, by, at + strlen(name))
+	           : -1;
+	return n > 0 && (size_t)n < size && access(out, R_OK) == 0;
+}
+
+/* The file beside the model's that has the name of its draft. */
+static rv_status find_draft(const rv_model *target, char *out, size_t size) {
+	static const char *const names[][2] = {{"nano", "pico"}, {"medium", "small"}};
+	const char *path = rv_model_path(target);
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (replaced(path, names[i][0], names[i][1], out, size))
+			return RV_OK;
+	return rv_fail(RV_ERR_NOT_FOUND,
+	               "%s: no draft beside it (for nano a file named pico, for medium small)", path);
+}
+
+static int open_model(const rv_cli *cli, rv_cli_draft *d, const rv_cli_model *load,
+                      rv_context *target) {
+	char found[4096];
+	const char *path = d->source;
+	if (strcmp(path, "auto") == 0) {
+		if (find_draft(rv_context_model(target), found, sizeof found) != RV_OK) {
+			rv_fail_in(RV_ERR_NOT_FOUND, "--draft auto");
+			return rv_cli_fail(cli);
+		}
+		path = found;
+	}
+	rv_cli_model how = *load;
+	how.n_adapters = 0; /* the adapters are the target's */
+	how.n_ctx = 0;
+	int status = rv_cli_open_model(cli, path, &d->model);
+	if (status != RV_CLI_GO)
+		return status;
+	int64_t n_ctx = rv_context_get_options(target)->n_ctx;
+	int64_t trained = rv_model_hparams(d->model)->n_ctx_train;
+	how.n_ctx = n_ctx < trained ? n_ctx : trained;
+	return rv_cli_open_context(cli, &how, d->model, &d->ctx);
+}
+
+/* ---- opening ---- */
+
+static int parse_k(const rv_cli *cli, const char *text, int *k) {
+	int64_t n = 0;
+	if (strcmp(text, "adaptive") != 0 && rv_parse_int(text, 1, RV_SPEC_MAX_K, &n) != RV_OK)
+		return rv_cli_usage(cli, "--draft-k: '%s' is neither 1 to %d nor `adaptive`", text,
+		                    RV_SPEC_MAX_K);
+	*k = (int)n;
+	return RV_CLI_GO;
+}
+
+int rv_cli_open_draft(const rv_cli *cli, rv_cli_draft *d, const rv_cli_model *load,
+                      rv_context *target) {
+	rv_spec_options o = rv_spec_defaults();
+	int status = parse_k(cli, d->k, &o.k);
+	if (status != RV_CLI_GO || !d->source)
+		return status;
+	if (!*d->source)
+		return rv_cli_usage(cli, "--draft: the name is empty");
+	o.draft = strcmp(d->source, "lookup") == 0 ? RV_SPEC_LOOKUP : RV_SPEC_MODEL;
+	o.rule = (rv_spec_rule)d->rule;
+	o.sampled = d->sampled;
+	o.force = d->force;
+	o.seed = (uint64_t)cli->common.seed;
+	if (o.draft != RV_SPEC_LOOKUP)
+		status = open_model(cli, d, load, target);
+	if (status != RV_CLI_GO)
+		return status;
+	return rv_speculator_create(&d->speculator, target, d->ctx, &o) == RV_OK ? RV_CLI_GO
+	                                                                         : rv_cli_fail(cli);
+}
+
+void rv_cli_close_draft(rv_cli_draft *d) {
+	rv_speculator_destroy(d->speculator);
+	rv_context_destroy(d->ctx);
+	rv_model_release(d->model);
+}
+
+/* ---- what came of it ---- */
+
+static double per_round(const rv_spec_stats *s) {
+	int64_t rounds = s->rounds + s->plain_rounds;
+	return rounds > 0 ? (double)(rounds + s->accepted) / (double)rounds : 0;
+}
+
+void rv_cli_draft_line(const rv_cli_draft *d, char *out, size_t size) {
+	out[0] = '\0';
+	if (!d->speculator)
+		return;
+	const rv_spec_stats *s = rv_speculator_stats(d->speculator);
+	if (s->drafted == 0)
+		snprintf(out, size, "; nothing drafted (above temperature %g only by --draft-force)",
+		         RV_SPEC_MAX_TEMPERATURE);
+	else
+		snprintf(
+		        out, size,
+		        "; accepted %lld of %lld drafted (%.1f %%), %.2f tokens a round, draft %.0f %% "
+		        "of the time",
+		        (long long)s->accepted, (long long)s->drafted,
+		        100 * (double)s->accepted / (double)s->drafted, per_round(s),
+		        100 * (double)s->draft_ns / (double)(s->draft_ns + s->target_ns));
+}
+
+static json_t *counts(const int64_t *n) {
+	json_t *list = json_array();
+	for (int i = 0; i < RV_SPEC_MAX_K; i++)
+		json_array_append_new(list, json_integer(n[i]));
+	return list;
+}
+
+json_t *rv_cli_draft_json(const rv_cli_draft *d) {
+	if (!d->speculator)
+		return json_null();
+	const rv_spec_stats *s = rv_speculator_stats(d->speculator);
+	const rv_spec_options *o = rv_speculator_options(d->speculator);
+	return json_pack("{s:s, s:o, s:i, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:f, s:f}",
+	                 "kind", rv_spec_drafts[o->draft], "model",
+	                 rv_cli_json_path(d->model ? rv_model_path(d->model) : NULL), "k", o->k, "rule",
+	                 rv_spec_rules[o->rule], "sampled", o->sampled, "rounds", (json_int_t)s->rounds,
+	                 "plain_rounds", (json_int_t)s->plain_rounds, "drafted", (json_int_t)s->drafted,
+	                 "accepted", (json_int_t)s->accepted, "rejections", (json_int_t)s->rejections,
+	                 "drafted_at", counts(s->drafted_at), "reached_at", counts(s->reached_at),
+	                 "accepted_at", counts(s->accepted_at), "draft_ms", 1e-6 * (double)s->draft_ns,
+	                 "target_ms", 1e-6 * (double)s->target_ns);
+}
