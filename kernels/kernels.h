@@ -152,13 +152,14 @@ typedef struct rv_peak {
  * softmax        in place; -inf gives exactly 0; all -inf gives all 0
  * gemm           c[m, n] = a[m, k] b[k, n], row-major; each element accumulates over k in ascending
  *                order with fused multiply-add, from 0
- * attn_block     n_q queries (already scaled), [n_q, head_dim], against one block of 64 keys: kt
- *                [head_dim, 64], v [64, head_dim], of which query i sees the first n_keys[i] (0..64);
- *                columns and rows beyond are not used in any result but must be readable. max[i],
- * sum[i] and o[i, head_dim] (not divided by sum) of the block's softmax; n_keys 0: -inf, 0, zeros.
- *                Values accumulate in ascending key order. scratch: [n_q, 64]
- * attn_merge     (o, max, sum) := merge with the block (o2, max2, sum2) on its right
- * attn_finish    o /= sum (zeros where sum is 0)
+ * attn_block     (o, max, sum) := merge with one block of 64 keys on its right, for n_q queries
+ *                (already scaled) [n_q, head_dim]; kt [head_dim, 64], v [64, head_dim], of which query
+ *                i sees the first n_keys[i] (0..64); columns and rows beyond are in no result but must
+ *                be readable. Before the first block max is -inf and sum 0, and o is not read. o is not
+ *                divided by sum. Values accumulate in ascending key order
+ * attn_merge     the same with a block (o2, max2, sum2) that attn_block took from nothing: to the bit
+ *                what attn_block gives at once
+ * attn_finish    o /= sum (zeros where sum is 0; o is not read there)
  */
 #define RV_KERNEL(name, params, ...) typedef void rv_##name##_fn params;
 #include "kernels/kernels.def"

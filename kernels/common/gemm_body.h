@@ -88,7 +88,13 @@ static void gemm_any(const gemm_args *g) {
 	}
 }
 
+/* Cut into pieces whose part of b stays in the cache; the sums go on where the piece before stopped. */
 void LEVEL_NAME(rv_gemm)(float *c, int64_t ldc, const float *a, int64_t lda, const float *b,
                          int64_t ldb, int64_t m, int64_t n, int64_t k) {
-	gemm_any(&(gemm_args){c, ldc, a, lda, b, ldb, m, n, k, 0});
+	enum { ROWS = 96, DEPTH = 256 };
+	for (int64_t i = 0; i < m; i += ROWS)
+		for (int64_t l = 0; l == 0 || l < k; l += DEPTH)
+			gemm_any(&(gemm_args){c + i * ldc, ldc, a + i * lda + l, lda, b + l * ldb, ldb,
+			                      m - i < ROWS ? m - i : ROWS, n,
+			                      k - l < DEPTH ? k - l : DEPTH, l > 0});
 }

@@ -2,7 +2,6 @@
 #include "kernels/kernels_internal.h"
 
 #include <math.h>
-#include <string.h>
 
 /* Softmax of one query's scores, not divided by the sum; returns the maximum. */
 static float exponentials(float *p, int64_t n, float *sum) {
@@ -19,26 +18,48 @@ static float exponentials(float *p, int64_t n, float *sum) {
 	return max;
 }
 
+/* Weights of what is there and of what comes; one of them is 1. */
+typedef struct factors {
+	float left, right;
+	int first; /* nothing was there: o is not to be read */
+} factors;
+
+/* (max, sum) := merge with (max2, sum2). */
+static factors merge_sums(float *max, float *sum, float max2, float sum2) {
+	float top = max2 > *max || isnan(max2) ? max2 : *max;
+	factors f = {(float)exp((double)(*max - top)), (float)exp((double)(max2 - top)),
+	             *max == -INFINITY && *sum == 0};
+	*sum = *sum * f.left + sum2 * f.right;
+	*max = top;
+	return f;
+}
+
+static float merge_value(const float *o, float o2, const factors *f) {
+	return f->first ? o2 * f->right : *o * f->left + o2 * f->right;
+}
+
 void rv_attn_block_ref(float *o, float *max, float *sum, const float *q, const float *kt,
-                       const float *v, const int32_t *n_keys, int64_t n_q, int64_t head_dim,
-                       float *scratch) {
-	for (int64_t i = 0; i < n_q; i++) {
-		float *p = scratch + i * RV_ATTN_BLOCK;
+                       const float *v, const int32_t *n_keys, int64_t n_q, int64_t head_dim) {
+	for (int64_t i = 0; i < n_q; i++, q += head_dim, o += head_dim) {
+		float p[RV_ATTN_BLOCK], sum2;
 		int64_t n = n_keys[i];
-		for (int64_t j = 0; j < n; j++) {
-			float score = 0;
-			for (int64_t d = 0; d < head_dim; d++) {
-				score += q[i * head_dim + d] * kt[d * RV_ATTN_BLOCK + j];
-			}
-			p[j] = score;
+		if (n == 0) {
+			continue;
 		}
-		max[i] = exponentials(p, n, &sum[i]);
+		for (int64_t j = 0; j < n; j++) {
+			p[j] = 0;
+			for (int64_t d = 0; d < head_dim; d++) {
+				p[j] += q[d] * kt[d * RV_ATTN_BLOCK + j];
+			}
+		}
+		float max2 = exponentials(p, n, &sum2);
+		factors f = merge_sums(&max[i], &sum[i], max2, sum2);
 		for (int64_t d = 0; d < head_dim; d++) {
 			float value = 0;
 			for (int64_t j = 0; j < n; j++) {
 				value += p[j] * v[j * head_dim + d];
 			}
-			o[i * head_dim + d] = value;
+			o[d] = merge_value(&o[d], value, &f);
 		}
 	}
 }
@@ -46,24 +67,20 @@ void rv_attn_block_ref(float *o, float *max, float *sum, const float *q, const f
 void rv_attn_merge_ref(float *o, float *max, float *sum, const float *o2, const float *max2,
                        const float *sum2, int64_t n_q, int64_t head_dim) {
 	for (int64_t i = 0; i < n_q; i++) {
-		float top = max2[i] > max[i] ? max2[i] : max[i];
-		if (top == -INFINITY) { /* neither side has a key */
+		if (max2[i] == -INFINITY && sum2[i] == 0) { /* the block has no key for it */
 			continue;
 		}
-		float left = (float)exp((double)(max[i] - top));
-		float right = (float)exp((double)(max2[i] - top));
-		for (int64_t d = 0; d < head_dim; d++) {
-			o[i * head_dim + d] = o[i * head_dim + d] * left + o2[i * head_dim + d] * right;
+		factors f = merge_sums(&max[i], &sum[i], max2[i], sum2[i]);
+		for (int64_t d = i * head_dim; d < (i + 1) * head_dim; d++) {
+			o[d] = merge_value(&o[d], o2[d], &f);
 		}
-		sum[i] = sum[i] * left + sum2[i] * right;
-		max[i] = top;
 	}
 }
 
 void rv_attn_finish_ref(float *o, const float *sum, int64_t n_q, int64_t head_dim) {
 	for (int64_t i = 0; i < n_q; i++) {
-		for (int64_t d = 0; d < head_dim; d++) {
-			o[i * head_dim + d] = sum[i] == 0 ? 0 : o[i * head_dim + d] / sum[i];
+		for (int64_t d = i * head_dim; d < (i + 1) * head_dim; d++) {
+			o[d] = sum[i] == 0 ? 0 : o[d] / sum[i];
 		}
 	}
 }

@@ -15,8 +15,6 @@
 #define rv_rope_avx512 rv_rope_avx2
 #define rv_swiglu_avx512 rv_swiglu_avx2
 #define rv_softmax_avx512 rv_softmax_avx2
-#define rv_attn_merge_avx512 rv_attn_merge_avx2
-#define rv_attn_finish_avx512 rv_attn_finish_avx2
 
 /* With f32 activations: for F32 and F16 the matmul itself, for the others what AVX2 lists. */
 #define rv_matmul_float_f32_avx512 rv_matmul_f32_avx512

@@ -19,8 +19,8 @@
 #define rv_rope_vnni rv_rope_avx2
 #define rv_swiglu_vnni rv_swiglu_avx2
 #define rv_softmax_vnni rv_softmax_avx2
-#define rv_attn_merge_vnni rv_attn_merge_avx2
-#define rv_attn_finish_vnni rv_attn_finish_avx2
+#define rv_attn_merge_vnni rv_attn_merge_avx512
+#define rv_attn_finish_vnni rv_attn_finish_avx512
 
 /* With f32 activations: for F32 and F16 the matmul itself, for the others what AVX2 lists. */
 #define rv_matmul_float_f32_vnni rv_matmul_f32_avx512

@@ -15,8 +15,33 @@ INLINE vec vec_zero(void) {
 INLINE vec vec_splat(const float *p) {
 	return _mm256_broadcast_ss(p);
 }
+INLINE vec vec_set(float x) {
+	return _mm256_set1_ps(x);
+}
+/* a b + c */
 INLINE vec vec_fma(vec a, vec b, vec c) {
 	return _mm256_fmadd_ps(a, b, c);
+}
+INLINE vec vec_add(vec a, vec b) {
+	return _mm256_add_ps(a, b);
+}
+INLINE vec vec_sub(vec a, vec b) {
+	return _mm256_sub_ps(a, b);
+}
+INLINE vec vec_mul(vec a, vec b) {
+	return _mm256_mul_ps(a, b);
+}
+INLINE vec vec_div(vec a, vec b) {
+	return _mm256_div_ps(a, b);
+}
+INLINE vec vec_max(vec a, vec b) { /* b where either is NaN */
+	return _mm256_max_ps(a, b);
+}
+INLINE float vec_max_lane(vec v) {
+	return max_lanes(v);
+}
+INLINE vec vec_exp(vec x) {
+	return exp_256(x);
 }
 INLINE float vec_sum(vec v) {
 	return sum_lanes(v);
@@ -36,6 +61,11 @@ INLINE vec vec_load_part(const float *p, vec_mask mask) {
 }
 INLINE void vec_store_part(float *p, vec_mask mask, vec v) {
 	_mm256_maskstore_ps(p, mask, v);
+}
+/* Lanes from n on replaced by -inf: in no maximum and, as exponents, in no sum. */
+INLINE vec vec_or_minus_inf(vec v, int64_t n) {
+	const vec on = _mm256_castsi256_ps(lane_mask(n < VEC_LANES ? n : VEC_LANES));
+	return _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), v, on);
 }
 
 #endif

@@ -21,8 +21,47 @@ INLINE vec vec_zero(void) {
 INLINE vec vec_splat(const float *p) {
 	return _mm512_set1_ps(*p);
 }
+INLINE vec vec_set(float x) {
+	return _mm512_set1_ps(x);
+}
+/* a b + c */
 INLINE vec vec_fma(vec a, vec b, vec c) {
 	return _mm512_fmadd_ps(a, b, c);
+}
+INLINE vec vec_add(vec a, vec b) {
+	return _mm512_add_ps(a, b);
+}
+INLINE vec vec_sub(vec a, vec b) {
+	return _mm512_sub_ps(a, b);
+}
+INLINE vec vec_mul(vec a, vec b) {
+	return _mm512_mul_ps(a, b);
+}
+INLINE vec vec_div(vec a, vec b) {
+	return _mm512_div_ps(a, b);
+}
+INLINE vec vec_max(vec a, vec b) { /* b where either is NaN */
+	return _mm512_max_ps(a, b);
+}
+INLINE float vec_max_lane(vec v) {
+	return max_lanes(_mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
+}
+/* e^x as exp_256 computes it; the factor 2^n, gradual underflow included, is one instruction. */
+INLINE vec vec_exp(vec x) {
+	x = _mm512_max_ps(_mm512_set1_ps(-105.0f), _mm512_min_ps(_mm512_set1_ps(90.0f), x));
+	const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p+0f)),
+	                                      _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+	__m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e400p-1f), x);
+	r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.7f7d1cp-20f), r);
+	__m512 p = _mm512_set1_ps(1.0f / 5040);
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 720));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 120));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 24));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 6));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+	return _mm512_scalef_ps(p, n);
 }
 /* The fixed tree: lanes l and l + 8, then the tree over 8 lanes. */
 INLINE float vec_sum(vec v) {
@@ -43,6 +82,11 @@ INLINE vec vec_load_part(const float *p, vec_mask mask) {
 }
 INLINE void vec_store_part(float *p, vec_mask mask, vec v) {
 	_mm512_mask_storeu_ps(p, mask, v);
+}
+/* Lanes from n on replaced by -inf: in no maximum and, as exponents, in no sum. */
+INLINE vec vec_or_minus_inf(vec v, int64_t n) {
+	return _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), vec_first(n < VEC_LANES ? n : VEC_LANES),
+	                          v);
 }
 
 /* A value gcc must have in a register at this point: see ADD_NOW. */

@@ -48,6 +48,18 @@ static size_t cache_bytes(hwloc_topology_t topology, hwloc_obj_type_t type) {
 	return cache && cache->attr ? (size_t)cache->attr->cache.size : 0;
 }
 
+rv_cache_sizes rv_cache_sizes_get(void) {
+	char why[128];
+	rv_cache_sizes sizes = {0, 0};
+	hwloc_topology_t topology = rv_cpu_topology(0, why);
+	if (topology) {
+		sizes.l1d_bytes = cache_bytes(topology, HWLOC_OBJ_L1CACHE);
+		sizes.l2_bytes = cache_bytes(topology, HWLOC_OBJ_L2CACHE);
+		hwloc_topology_destroy(topology);
+	}
+	return sizes;
+}
+
 static size_t address_space_left(void) {
 	struct rlimit limit;
 	if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)

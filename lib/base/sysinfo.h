@@ -19,6 +19,12 @@ typedef struct rv_sysinfo {
 } rv_sysinfo;
 
 void rv_sysinfo_get(rv_sysinfo *out);
+/* Sizes of a core's own caches as the kernel describes them, through hwloc, without asking the
+ * processors one by one: fast. 0: unknown. */
+typedef struct rv_cache_sizes {
+	size_t l1d_bytes, l2_bytes;
+} rv_cache_sizes;
+rv_cache_sizes rv_cache_sizes_get(void);
 /* mem_available_bytes alone, without looking at the processors. 0: unknown. */
 size_t rv_mem_available(void);
 

@@ -11,7 +11,7 @@
 
 const char *const rv_cli_backends[] = {"ref", "blas", "simd", NULL};
 const char *const rv_cli_kv_types[] = {"f32", "f16", "q8", "q4", NULL};
-const char *const rv_cli_attentions[] = {"flash", "standard", NULL};
+const char *const rv_cli_attentions[] = {"flash", "standard", "standard-causal", NULL};
 const char *const rv_cli_variants[] = {"base", "coder", "agent", NULL};
 
 #define AT(field) offsetof(rv_cli_model, field)

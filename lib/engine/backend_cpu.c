@@ -150,6 +150,8 @@ static rv_status rope_rows(void *arg, int64_t begin, int64_t end, int thread) {
 		j->k->rope(q, cs, hp->n_heads, hp->head_dim, hp->n_rot, j->neox);
 		j->k->rope(key, cs, hp->n_kv_heads, hp->head_dim, hp->n_rot, j->neox);
 		RV_TRY(check_row(j, i));
+		if (j->kv->observe)
+			j->kv->observe(j->kv->observer, &j->rows[i], j->layer, cs, q, key, v);
 		for (int64_t h = 0; h < hp->n_kv_heads; h++) {
 			void *kslot, *vslot;
 			j->kv->slot(j->kv->cache, j->rows[i].seq, j->layer, h, j->rows[i].position,
@@ -260,7 +262,7 @@ static size_t thread_scratch(const rv_cpu_options *o) {
 }
 
 static size_t tiles_bytes(const rv_cpu_options *o) {
-	return align64((size_t)o->n_batch * sizeof(int64_t));
+	return align64((size_t)(o->n_batch + 1) * sizeof(int64_t));
 }
 
 static size_t act_bytes(const rv_cpu_options *o, rv_act act) {
@@ -270,7 +272,8 @@ static size_t act_bytes(const rv_cpu_options *o, rv_act act) {
 }
 
 size_t rv_cpu_scratch_bytes(const rv_cpu_options *o, int n_threads) {
-	size_t total = thread_scratch(o) * (size_t)n_threads + tiles_bytes(o);
+	size_t total = thread_scratch(o) * (size_t)n_threads + tiles_bytes(o) +
+	               align64(rv_cpu_attention_shared(o, n_threads));
 	for (int a = 0; a < RV_ACT_COUNT; a++)
 		total += act_bytes(o, (rv_act)a);
 	return total;
@@ -299,6 +302,8 @@ rv_status rv_cpu_backend_create(rv_backend **out, const rv_cpu_options *o) {
 	char *p = c->scratch + c->thread_bytes * (size_t)rv_threads_count(c->threads);
 	c->tiles = (int64_t *)p;
 	p += tiles_bytes(o);
+	c->partials = (float *)p;
+	p += align64(rv_cpu_attention_shared(o, rv_threads_count(c->threads)));
 	for (int a = 0; a < RV_ACT_COUNT; a++) {
 		size_t bytes = act_bytes(o, (rv_act)a);
 		c->act[a] = bytes ? p : NULL;

@@ -15,7 +15,8 @@ typedef struct rv_cpu_options {
 	int64_t n_ctx;
 	int64_t max_k; /* longest row of a weight */
 	int64_t head_dim, n_heads, n_kv_heads;
-	int64_t max_segments; /* of the KV view */
+	int64_t max_segments;       /* of the KV view */
+	size_t l1d_bytes, l2_bytes; /* caches that tiles of attention are cut for; 0: not known */
 } rv_cpu_options;
 
 /* Bytes of scratch rv_cpu_backend_create would reserve with n_threads. */
@@ -34,7 +35,8 @@ typedef struct rv_cpu {
 	rv_threads *threads;
 	char *scratch; /* n_threads slices for attention and BLAS, then what follows */
 	size_t scratch_bytes, thread_bytes;
-	int64_t *tiles;          /* [n_batch] first row of each tile of attention */
+	int64_t *tiles;          /* [n_batch + 1] first row of each tile of attention */
+	float *partials;         /* rv_cpu_attention_shared */
 	char *act[RV_ACT_COUNT]; /* [n_batch] rounded activation rows; NULL for F32 */
 } rv_cpu;
 
@@ -45,8 +47,9 @@ static inline float *rv_tensor_row(rv_tensor t, int64_t row) {
 	return rv_tensor_f32(t) + row * t.cols;
 }
 
-/* Per-thread scratch of each part, in bytes. */
+/* Scratch of each part in bytes, a thread; and what the threads of attention share. */
 size_t rv_cpu_attention_scratch(const rv_cpu_options *options);
+size_t rv_cpu_attention_shared(const rv_cpu_options *options, int n_threads);
 size_t rv_cpu_matmul_scratch(const rv_cpu_options *options);
 
 rv_status rv_cpu_matmul(rv_backend *be, const rv_product *products, int n_products, rv_tensor x,

@@ -49,7 +49,7 @@ static rv_status resolve(rv_context_options *o, const rv_model *model) {
 	if (o->n_batch < 1 || o->n_batch > 1 << 16)
 		return rv_fail(RV_ERR_INVALID, "batch size %d is not in [1, %d]", o->n_batch, 1 << 16);
 	if ((unsigned)o->backend >= RV_BACKEND_COUNT || (unsigned)o->kv_type >= RV_KV_COUNT ||
-	    (unsigned)o->attention > RV_ATTN_STANDARD)
+	    (unsigned)o->attention >= RV_ATTN_COUNT)
 		return rv_fail(RV_ERR_INVALID, "unknown backend, KV type or attention");
 	if (o->n_batch > o->n_ctx * o->n_seqs)
 		o->n_batch = (int32_t)(o->n_ctx * o->n_seqs);
@@ -58,6 +58,11 @@ static rv_status resolve(rv_context_options *o, const rv_model *model) {
 		               RV_MAX_THREADS);
 	if (o->n_threads == 0)
 		o->n_threads = rv_threads_default_count();
+	rv_cache_sizes caches = rv_cache_sizes_get();
+	if (o->l1d_bytes == 0)
+		o->l1d_bytes = caches.l1d_bytes;
+	if (o->l2_bytes == 0)
+		o->l2_bytes = caches.l2_bytes;
 	if (o->level == RV_LEVEL_COUNT)
 		RV_TRY(rv_level_default(&o->level));
 	if (!rv_level_available(o->level))
@@ -83,7 +88,9 @@ static rv_cpu_options cpu_options(const rv_context_options *o, const rv_model *m
 	                        .head_dim = hp->head_dim,
 	                        .n_heads = hp->n_heads,
 	                        .n_kv_heads = hp->n_kv_heads,
-	                        .max_segments = rv_context_kv_segments(o)};
+	                        .max_segments = rv_context_kv_segments(o),
+	                        .l1d_bytes = o->l1d_bytes,
+	                        .l2_bytes = o->l2_bytes};
 }
 
 static size_t activation_bytes(const rv_hparams *hp, int64_t n_batch) {
@@ -126,6 +133,7 @@ static rv_status create_into(rv_context *ctx, const rv_context_options *options)
 	RV_TRY(rv_context_kv_open(ctx));
 	RV_TRY(rv_cpu_backend_create(&ctx->backend, &cpu));
 	report_threads(o, rv_cpu_threads(ctx->backend));
+	RV_TRY(rv_context_tiers_open(ctx));
 	ctx->buffer.bytes = activation_bytes(hp, o->n_batch);
 	RV_TRY(rv_vm_alloc(&ctx->buffer.base, ctx->buffer.bytes, "activations"));
 	lay_out_activations(ctx, hp);
@@ -160,6 +168,7 @@ rv_status rv_context_create(rv_context **out, rv_model *model, const rv_context_
 void rv_context_destroy(rv_context *ctx) {
 	if (!ctx)
 		return;
+	rv_context_tiers_close(ctx);
 	if (ctx->backend)
 		ctx->backend->ops->destroy(ctx->backend);
 	rv_context_kv_close(ctx);
@@ -242,6 +251,8 @@ static rv_status eval_rows(rv_context *ctx, const rv_row *rows, int64_t n) {
 	if (n_outputs > ctx->options.n_batch)
 		return rv_fail(RV_ERR_LIMIT, "%lld rows want output, at most %d of one call may",
 		               (long long)n_outputs, ctx->options.n_batch);
+	if (ctx->tiers)
+		return rv_context_eval_tiered(ctx, rows, n);
 	RV_TRY(rv_context_kv_reserve(ctx));
 	for (int64_t i = 0; i < n; i += ctx->options.n_batch) {
 		int64_t m = n - i < ctx->options.n_batch ? n - i : ctx->options.n_batch;

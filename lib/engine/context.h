@@ -5,7 +5,9 @@
  *
  * The invariance contract (SPEC 9): with backend `ref` or `simd` and one feature level, the logits of a
  * token depend on the weights, the KV type, the attention kind and the tokens before it in its
- * sequence, and on nothing else: not on threads, batch composition, chunking or other sequences.
+ * sequence, and on nothing else: not on threads, batch composition, chunking or other sequences. Under a
+ * tiered policy they depend on the page size too; there a sequence that was cut or copied to fewer
+ * tokens keeps the formats of the longer one.
  */
 #ifndef RV_ENGINE_CONTEXT_H
 #define RV_ENGINE_CONTEXT_H
@@ -28,8 +30,10 @@ typedef enum rv_backend_kind {
 const char *rv_backend_name(rv_backend_kind kind);
 
 typedef enum rv_attn_kind {
-	RV_ATTN_FLASH,   /* 64-key blocks, online softmax, causal skip; O(n) memory */
-	RV_ATTN_STANDARD /* full score matrix of a head, masked softmax; O(n^2) memory */
+	RV_ATTN_FLASH,           /* 64-key blocks, online softmax, causal skip; O(n) memory */
+	RV_ATTN_STANDARD,        /* full score matrix of a head, masked softmax; O(n^2) memory */
+	RV_ATTN_STANDARD_CAUSAL, /* the same by blocks of 128 rows, keys up to the block's end */
+	RV_ATTN_COUNT
 } rv_attn_kind;
 
 typedef struct rv_context rv_context;
@@ -52,9 +56,14 @@ typedef struct rv_context_options {
 	                            RV_KV_TOKENS_MAX and what is available */
 	struct rv_pool *pool;    /* shared budget of KV pages (base/pool.h), which outlives the context;
 	                            NULL: the context's own */
+	const struct rv_kv_policy *kv_policy; /* how pages are stored as they age (engine/kv_policy.h);
+	                                         copied; NULL: all as kv_type. Paged only */
+	const struct rv_kv_calibration *kv_calibration; /* where the policy needs one; outlives the
+	                                                   context (engine/kv_calibration.h) */
 	rv_attn_kind attention;  /* default FLASH */
 	int n_threads;           /* 0: rv_threads_default_count() */
 	int pin;                 /* default 1 */
+	size_t l1d_bytes, l2_bytes; /* caches that attention's tiles are cut for; 0: this machine's */
 	const rv_adapter_use *adapters; /* of set 0, as rv_context_set_adapters; NULL: none */
 	int n_adapters;
 	rv_log log; /* the threads' report: a warning when some do not run or are not bound */

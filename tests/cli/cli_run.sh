@@ -26,6 +26,7 @@ for threads in 1 2 3 5; do golden "$threads threads" -t $threads; done
 for backend in ref blas simd; do golden "backend $backend" --backend $backend; done
 for kv in f32 f16 q8; do golden "cache $kv" --kv $kv; done
 golden 'standard attention' --attn standard
+golden 'standard attention by blocks' --attn standard-causal
 golden 'one row a batch' -b 1
 golden 'the F16 file' -m "$models/stories260K.f16.gguf"
 golden 'ids with blanks' --tokens ' 1 '

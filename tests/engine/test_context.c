@@ -41,7 +41,7 @@ static void options_are_checked(void **state) {
 		assert_int_equal(rv_context_create(&ctx, model, &o[i]), RV_ERR_INVALID);
 		assert_null(ctx);
 	}
-	d.attention = (rv_attn_kind)2;
+	d.attention = RV_ATTN_COUNT;
 	assert_int_equal(rv_context_create(&ctx, model, &d), RV_ERR_INVALID);
 	rv_model_release(model);
 }

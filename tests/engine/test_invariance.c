@@ -21,11 +21,14 @@ static const setting settings[] = {
         {"qwen2", "Q8_0", RV_KV_F32, RV_ATTN_FLASH, RV_BACKEND_SIMD},
         {"qwen2", "Q4_K_M", RV_KV_Q8, RV_ATTN_FLASH, RV_BACKEND_SIMD},
         {"qwen2", "Q5_K_M", RV_KV_F16, RV_ATTN_STANDARD, RV_BACKEND_SIMD},
+        {"qwen2", "Q4_K_M", RV_KV_Q8, RV_ATTN_STANDARD_CAUSAL, RV_BACKEND_SIMD},
         {"qwen3", "Q4_0", RV_KV_F16, RV_ATTN_FLASH, RV_BACKEND_SIMD},
         {"llama", "Q5_1", RV_KV_F16, RV_ATTN_FLASH, RV_BACKEND_SIMD},
         {"llama", "Q6_K", RV_KV_Q4, RV_ATTN_FLASH, RV_BACKEND_SIMD},
         {"qwen2", "Q4_K_M", RV_KV_F16, RV_ATTN_FLASH, RV_BACKEND_REF},
 };
+
+static const char *const attentions[RV_ATTN_COUNT] = {"flash", "standard", "standard-causal"};
 
 static int32_t token(int32_t seq, int32_t i) {
 	return (int32_t)(((uint32_t)seq * 7919u + (uint32_t)i * 104729u + 13u) % N_VOCAB);
@@ -327,8 +330,7 @@ int main(void) {
 	for (; n < N_SETTINGS; n++) {
 		const setting *s = &settings[n];
 		snprintf(names[n], sizeof names[n], "invariance %s %s kv %s %s %s", s->arch, s->type,
-		         rv_kv_type_name(s->kv), s->attention == RV_ATTN_FLASH ? "flash" : "standard",
-		         rv_backend_name(s->backend));
+		         rv_kv_type_name(s->kv), attentions[s->attention], rv_backend_name(s->backend));
 		tests[n] = (struct CMUnitTest){names[n], invariance, NULL, NULL, (void *)(uintptr_t)s};
 	}
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(control_thread_dependent_order);

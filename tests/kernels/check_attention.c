@@ -33,31 +33,84 @@ static block_results take_results(checker *c, int64_t n_q, int64_t head_dim) {
 	return r;
 }
 
-static int attn_block_shape(checker *c, int64_t n_q, int64_t head_dim) {
-	reset(c);
-	float *q = floats_in(c, n_q * head_dim, KIND_GAUSS);
-	float *kt = floats_in(c, head_dim * RV_ATTN_BLOCK, KIND_GAUSS);
-	float *v = floats_in(c, RV_ATTN_BLOCK * head_dim, KIND_GAUSS);
-	int32_t *n_keys = take(c, (size_t)n_q * sizeof *n_keys, sizeof *n_keys, 1);
-	float *scratch = floats_out(c, n_q * RV_ATTN_BLOCK);
-	block_results whole = take_results(c, n_q, head_dim), cut = take_results(c, n_q, head_dim);
+/* Nothing, or what a few blocks may have left behind. */
+static void fill_results(checker *c, block_results r, int64_t n_q, int64_t head_dim) {
+	fill(c, r.o, n_q * head_dim, KIND_GAUSS);
+	for (int64_t i = 0; i < n_q; i++) {
+		r.max[i] = gauss(c) * 2;
+		r.sum[i] = 1 + 10 * fabsf(gauss(c));
+		if (below(c, 3) == 0) {
+			r.max[i] = -INFINITY;
+			r.sum[i] = 0;
+			for (int64_t d = i * head_dim; d < (i + 1) * head_dim; d++) {
+				r.o[d] = NAN; /* not to be read */
+			}
+		}
+	}
+}
+
+static void copy_results(block_results to, block_results from, int64_t n_q, int64_t head_dim) {
+	memcpy(to.o, from.o, bytes_of(n_q * head_dim));
+	memcpy(to.max, from.max, bytes_of(n_q));
+	memcpy(to.sum, from.sum, bytes_of(n_q));
+}
+
+static int same_results(checker *c, const char *what, block_results got, block_results want,
+                        int64_t n_q, int64_t head_dim) {
+	return same(c, what, got.max, want.max, bytes_of(n_q)) ||
+	       same(c, what, got.sum, want.sum, bytes_of(n_q)) ||
+	       same(c, what, got.o, want.o, bytes_of(n_q * head_dim));
+}
+
+typedef struct block_inputs {
+	float *q, *kt, *v;
+	int32_t *n_keys;
+} block_inputs;
+
+static block_inputs block_in(checker *c, int64_t n_q, int64_t head_dim) {
+	block_inputs in = {floats_in(c, n_q * head_dim, KIND_GAUSS),
+	                   floats_in(c, head_dim * RV_ATTN_BLOCK, KIND_GAUSS),
+	                   floats_in(c, RV_ATTN_BLOCK * head_dim, KIND_GAUSS),
+	                   take(c, (size_t)n_q * sizeof(int32_t), sizeof(int32_t), 1)};
 	int64_t seen = 0;
 	for (int64_t i = 0; i < n_q; i++) {
-		n_keys[i] = below(c, 3) ? (int32_t)below(c, RV_ATTN_BLOCK + 1)
-		                        : RV_ATTN_BLOCK * (int)(i % 2);
-		seen = n_keys[i] > seen ? n_keys[i] : seen;
+		in.n_keys[i] = below(c, 3) ? (int32_t)below(c, RV_ATTN_BLOCK + 1)
+		                           : RV_ATTN_BLOCK * (int)(i % 2);
+		seen = in.n_keys[i] > seen ? in.n_keys[i] : seen;
 	}
 	for (int64_t i = 0; i < n_q * head_dim; i++) {
-		q[i] /= sqrtf((float)head_dim);
+		in.q[i] /= sqrtf((float)head_dim);
 	}
-	clear_unseen(kt, v, seen, head_dim);
-	rv_kernels_ref.attn_block(want_o, want_max, want_sum, q, kt, v, n_keys, n_q, head_dim, scratch);
+	clear_unseen(in.kt, in.v, seen, head_dim);
+	return in;
+}
+
+static int attn_block_shape(checker *c, int64_t n_q, int64_t head_dim) {
+	reset(c);
+	block_inputs in = block_in(c, n_q, head_dim);
+	block_results whole = take_results(c, n_q, head_dim), cut = take_results(c, n_q, head_dim),
+	              apart = take_results(c, n_q, head_dim);
+	block_results want = {want_o, want_max, want_sum};
+	fill_results(c, whole, n_q, head_dim);
+	copy_results(cut, whole, n_q, head_dim);
+	copy_results(want, whole, n_q, head_dim);
+	for (int64_t i = 0; i < n_q; i++) { /* a query without any key keeps what it had */
+		apart.max[i] = -INFINITY;
+		apart.sum[i] = 0;
+	}
+	rv_kernels_ref.attn_block(want_o, want_max, want_sum, in.q, in.kt, in.v, in.n_keys, n_q,
+	                          head_dim);
 	int64_t n = below(c, n_q + 1), m = n_q - n;
 	seal(c);
-	c->k->attn_block(whole.o, whole.max, whole.sum, q, kt, v, n_keys, n_q, head_dim, scratch);
-	c->k->attn_block(cut.o, cut.max, cut.sum, q, kt, v, n_keys, n, head_dim, scratch);
-	c->k->attn_block(cut.o + n * head_dim, cut.max + n, cut.sum + n, q + n * head_dim, kt, v,
-	                 n_keys + n, m, head_dim, scratch);
+	c->k->attn_block(cut.o, cut.max, cut.sum, in.q, in.kt, in.v, in.n_keys, n, head_dim);
+	c->k->attn_block(cut.o + n * head_dim, cut.max + n, cut.sum + n, in.q + n * head_dim, in.kt,
+	                 in.v, in.n_keys + n, m, head_dim);
+	c->k->attn_block(apart.o, apart.max, apart.sum, in.q, in.kt, in.v, in.n_keys, n_q, head_dim);
+	block_results merged = take_results(c, n_q, head_dim);
+	copy_results(merged, whole, n_q, head_dim);
+	c->k->attn_merge(merged.o, merged.max, merged.sum, apart.o, apart.max, apart.sum, n_q,
+	                 head_dim);
+	c->k->attn_block(whole.o, whole.max, whole.sum, in.q, in.kt, in.v, in.n_keys, n_q, head_dim);
 	double tol = row_tolerance[ROW_attn_block];
 	/* scores are about 1, sums and values up to 64 of them */
 	if (verify(c, "attn_block") || near(c, "attn_block: max", whole.max, want_max, n_q, tol, 1) ||
@@ -65,12 +118,9 @@ static int attn_block_shape(checker *c, int64_t n_q, int64_t head_dim) {
 	    near(c, "attn_block: o", whole.o, want_o, n_q * head_dim, tol, 10)) {
 		return -1;
 	}
-	return same(c, "attn_block with its queries cut in two: o", cut.o, whole.o,
-	            bytes_of(n_q * head_dim)) ||
-	                       same(c, "attn_block with its queries cut in two: max", cut.max,
-	                            whole.max, bytes_of(n_q)) ||
-	                       same(c, "attn_block with its queries cut in two: sum", cut.sum,
-	                            whole.sum, bytes_of(n_q))
+	return same_results(c, "attn_block with its queries cut in two", cut, whole, n_q, head_dim) ||
+	                       same_results(c, "attn_block from nothing, then attn_merge", merged,
+	                                    whole, n_q, head_dim)
 	               ? -1
 	               : 0;
 }

@@ -167,6 +167,43 @@ static double half_the_products(int64_t steps) {
 }
 static const rv_peak peak_half_done = {half_the_products, 12};
 
+/* Attention to a block in which each query with n keys sees change(n). */
+static void attend_with(float *o, float *max, float *sum, const float *q, const float *kt,
+                        const float *v, const int32_t *n_keys, int64_t n_q, int64_t head_dim,
+                        int32_t change(int32_t)) {
+	for (int64_t i = 0; i < n_q; i++) {
+		int32_t n = change(n_keys[i]);
+		rv_kernels_ref.attn_block(o + i * head_dim, max + i, sum + i, q + i * head_dim, kt, v,
+		                          &n, 1, head_dim);
+	}
+}
+static int32_t one_less(int32_t n) {
+	return n > 1 ? n - 1 : n;
+}
+static int32_t no_mask(int32_t n) {
+	return n > 0 ? RV_ATTN_BLOCK : n;
+}
+#define ATTENTION(name, change)                                                                        \
+	static void name(float *o, float *max, float *sum, const float *q, const float *kt,            \
+	                 const float *v, const int32_t *n_keys, int64_t n_q, int64_t head_dim) {       \
+		attend_with(o, max, sum, q, kt, v, n_keys, n_q, head_dim, change);                     \
+	}
+ATTENTION(attn_misses_key, one_less)
+ATTENTION(attn_without_mask, no_mask)
+/* The right side merged as if it were the left: the same value, rounded otherwise. */
+static void merge_other_way(float *o, float *max, float *sum, const float *o2, const float *max2,
+                            const float *sum2, int64_t n_q, int64_t head_dim) {
+	for (int64_t i = 0; i < n_q; i++) {
+		float left[256], left_max = max2[i], left_sum = sum2[i];
+		memcpy(left, o2 + i * head_dim, (size_t)head_dim * sizeof *left);
+		rv_kernels_ref.attn_merge(left, &left_max, &left_sum, o + i * head_dim, max + i,
+		                          sum + i, 1, head_dim);
+		memcpy(o + i * head_dim, left, (size_t)head_dim * sizeof *left);
+		max[i] = left_max;
+		sum[i] = nextafterf(left_sum, 0);
+	}
+}
+
 #define SET(name, slot, value)                                                                         \
 	static void name(rv_kernels *k) {                                                              \
 		k->slot = value;                                                                       \
@@ -189,6 +226,9 @@ SET(set_act, quantize_act[RV_ACT_Q8], act_half_up)
 SET(set_columns, kv[RV_KV_F16].load_keys, load_all_columns)
 SET(set_code, kv[RV_KV_Q2].store, store_one_code_off)
 SET(set_no_minimum, kv[RV_KV_Q4].load_values, load_without_minimum)
+SET(set_misses_key, attn_block, attn_misses_key)
+SET(set_without_mask, attn_block, attn_without_mask)
+SET(set_merge, attn_merge, merge_other_way)
 SET(set_missing, attn_merge, NULL)
 SET(set_peak, peak[RV_PEAK_INT8], &peak_half_done)
 
@@ -212,6 +252,10 @@ const control controls[] = {
         {"one two-bit code off by one", set_code, check_kv_codes, RV_KV_KIVI2, "stored keys", 0},
         {"error passed on from a wrong code", set_code, check_kv_codes, RV_KV_SQUAT2, "stored keys", 0},
         {"minimum left out", set_no_minimum, check_kv_codes, RV_KV_KIVI4, "came back", 0},
+        {"attention that misses the last key", set_misses_key, check_attn_block, 0, "expected", 0},
+        {"attention without a mask", set_without_mask, check_attn_block, 0, "expected", 0},
+        {"merge of attention that rounds otherwise", set_merge, check_attn_block, 0, "then attn_merge",
+         0},
         {"empty slot", set_missing, check_full_table, 0, "attn_merge", 0},
         {"peak loop that skips every other product", set_peak, check_peak, RV_PEAK_INT8, "products", 0},
 };

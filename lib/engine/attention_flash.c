@@ -1,0 +1,251 @@
+/* Flash attention: the key axis is cut at absolute multiples of RV_ATTN_BLOCK; each block gives its own
+ * (max, sum, output) of a query, merged in ascending order; blocks that no query of a tile sees are not
+ * touched. Memory is O(n): tiles and blocks are sized by the caches.
+ *
+ * When there are fewer items than threads (decoding), threads share the blocks of an item: each block's
+ * result is kept apart, then all are merged in the same order, to the same bits. */
+#include "engine/attention_cpu.h"
+
+#include <math.h>
+#include <string.h>
+
+#define BLOCK RV_ATTN_BLOCK
+
+/* ---- sizes ---- */
+
+typedef struct flash_shape {
+	int64_t tile_rows;  /* query heads x tokens of a tile: queries and outputs take a quarter of L2
+	                     */
+	int64_t n_blocks;   /* decoded at once, all queries of the tile going over them: half of L2 */
+	int64_t strip_rows; /* queries that go over those blocks together: half of L1 */
+} flash_shape;
+
+static int64_t within(int64_t x, int64_t low, int64_t high) {
+	return x < low ? low : x > high ? high : x;
+}
+
+static flash_shape shape_for(const rv_cpu_options *o) {
+	enum { TILE = 6, MOST_ROWS = 512, MOST_BLOCKS = 16 }; /* TILE: queries a kernel holds */
+	int64_t l1 = o->l1d_bytes ? (int64_t)o->l1d_bytes : 32 << 10;
+	int64_t l2 = o->l2_bytes ? (int64_t)o->l2_bytes : 512 << 10;
+	int64_t block_bytes = 2 * BLOCK * o->head_dim * (int64_t)sizeof(float);
+	int64_t row_bytes = (2 * o->head_dim + 2) * (int64_t)sizeof(float);
+	int64_t context = (o->n_ctx + BLOCK - 1) / BLOCK;
+	return (flash_shape){
+	        .tile_rows = within(l2 / 4 / row_bytes, TILE, MOST_ROWS),
+	        .n_blocks = within(l2 / 2 / block_bytes, 1, within(context, 1, MOST_BLOCKS)),
+	        .strip_rows = within(l1 / 2 / row_bytes / TILE * TILE, TILE, MOST_ROWS),
+	};
+}
+
+static int64_t group_of(const rv_cpu_options *o) {
+	return o->n_heads / o->n_kv_heads;
+}
+
+/* By the caches, and so that every thread gets several tiles. */
+static int64_t tile_tokens(const rv_cpu_options *o, int n_threads, int64_t n) {
+	int64_t most = within(shape_for(o).tile_rows / group_of(o), 1, INT32_MAX);
+	return n_threads == 1 ? most : within(n * o->n_kv_heads / (4 * n_threads), 1, most);
+}
+
+typedef struct flash_scratch {
+	rv_segment *segments;
+	float *q, *o;     /* [rows, head_dim] */
+	float *max, *sum; /* [rows] */
+	int32_t *n_keys;  /* [strip] */
+	float *kt, *v;    /* [n_blocks][head_dim, BLOCK], [n_blocks][BLOCK, head_dim] */
+} flash_scratch;
+
+static size_t lay_out(flash_scratch *s, char *base, const rv_cpu_options *o) {
+	flash_shape shape = shape_for(o);
+	int64_t most = shape.tile_rows > group_of(o) ? shape.tile_rows : group_of(o);
+	size_t rows = (size_t)most, d = (size_t)o->head_dim;
+	size_t blocks = (size_t)shape.n_blocks * BLOCK * d * sizeof(float);
+	rv_attn_part parts[] = {
+	        {&s->segments, (size_t)o->max_segments * sizeof(rv_segment)},
+	        {&s->q, rows * d * sizeof(float)},
+	        {&s->o, rows * d * sizeof(float)},
+	        {&s->max, rows * sizeof(float)},
+	        {&s->sum, rows * sizeof(float)},
+	        {&s->n_keys, (size_t)shape.strip_rows * sizeof(int32_t)},
+	        {&s->kt, blocks},
+	        {&s->v, blocks},
+	};
+	return rv_attn_lay_out(parts, sizeof parts / sizeof parts[0], base);
+}
+
+static size_t thread_scratch(const rv_cpu_options *o) {
+	flash_scratch s;
+	return lay_out(&s, NULL, o);
+}
+
+/* ---- an item ---- */
+
+static void begin_rows(float *max, float *sum, int64_t n) {
+	for (int64_t i = 0; i < n; i++) {
+		max[i] = -INFINITY;
+		sum[i] = 0;
+	}
+}
+
+static void open_tile(const rv_attn_job *j, const rv_attn_item *item, const flash_scratch *s) {
+	for (int64_t t = 0; t < item->n_tokens; t++)
+		rv_attn_take_queries(j, item, t, 0, j->group, s->q + t * j->group * j->head_dim);
+	begin_rows(s->max, s->sum, item->n_tokens * j->group);
+}
+
+static void close_tile(const rv_attn_job *j, const rv_attn_item *item, const flash_scratch *s) {
+	int64_t width = j->group * j->head_dim;
+	j->c->k->attn_finish(s->o, s->sum, item->n_tokens * j->group, j->head_dim);
+	for (int64_t t = 0; t < item->n_tokens; t++)
+		memcpy(rv_attn_result(j, item, t, 0), s->o + t * width, (size_t)width * sizeof(float));
+}
+
+/* Keys that the last token of a tile sees: all that any of them sees. */
+static int64_t keys_of(const rv_attn_job *j, const rv_attn_item *item) {
+	return (int64_t)j->rows[item->row + item->n_tokens - 1].position + 1;
+}
+
+static int64_t blocks_of(int64_t n_keys) {
+	return (n_keys + BLOCK - 1) / BLOCK;
+}
+
+static int64_t keys_in(int64_t n_keys, int64_t block) {
+	return within(n_keys - block * BLOCK, 0, BLOCK);
+}
+
+/* Queries [from, from + n) of the tile against blocks [b, b + n_blocks), which are decoded. */
+static void attend_strip(const rv_attn_job *j, const rv_attn_item *item, const flash_scratch *s,
+                         int64_t from, int64_t n, int64_t b, int64_t n_blocks) {
+	int64_t d = j->head_dim;
+	const rv_row *rows = &j->rows[item->row];
+	for (int64_t i = 0; i < n_blocks; i++) {
+		int any = 0;
+		for (int64_t r = 0; r < n; r++) {
+			int64_t seen = (int64_t)rows[(from + r) / j->group].position + 1;
+			s->n_keys[r] = (int32_t)keys_in(seen, b + i);
+			any |= s->n_keys[r];
+		}
+		if (!any)
+			return;
+		j->c->k->attn_block(s->o + from * d, s->max + from, s->sum + from, s->q + from * d,
+		                    s->kt + i * BLOCK * d, s->v + i * BLOCK * d, s->n_keys, n, d);
+	}
+}
+
+static void attend_tile(const rv_attn_job *j, const rv_attn_item *item, const flash_scratch *s,
+                        const flash_shape *shape) {
+	int64_t d = j->head_dim, n_q = item->n_tokens * j->group, n_keys = keys_of(j, item);
+	rv_attn_keys keys = rv_attn_open_keys(j, item, n_keys, s->segments);
+	open_tile(j, item, s);
+	for (int64_t b = 0; b < blocks_of(n_keys); b += shape->n_blocks) {
+		int64_t n = within(blocks_of(n_keys) - b, 0, shape->n_blocks);
+		for (int64_t i = 0; i < n; i++)
+			rv_attn_load(&keys, (b + i) * BLOCK, keys_in(n_keys, b + i),
+			             s->kt + i * BLOCK * d, s->v + i * BLOCK * d);
+		for (int64_t from = 0; from < n_q; from += shape->strip_rows)
+			attend_strip(j, item, s, from, within(n_q - from, 0, shape->strip_rows), b, n);
+	}
+	close_tile(j, item, s);
+}
+
+static rv_status attend_items(void *arg, int64_t begin, int64_t end, int thread) {
+	const rv_attn_job *j = arg;
+	flash_scratch s;
+	lay_out(&s, j->c->scratch + (size_t)thread * j->c->thread_bytes, &j->c->options);
+	flash_shape shape = shape_for(&j->c->options);
+	for (int64_t i = begin; i < end; i++) {
+		rv_attn_item item = rv_attn_item_at(j, i);
+		attend_tile(j, &item, &s, &shape);
+	}
+	return RV_OK;
+}
+
+/* ---- the key axis shared by threads ---- */
+
+/* Results of the blocks of an item, one token each: [block] of output [group, head_dim], max, sum. */
+typedef struct partial {
+	float *o, *max, *sum;
+} partial;
+
+static size_t partial_floats(const rv_cpu_options *o) {
+	return (size_t)(group_of(o) * (o->head_dim + 2));
+}
+
+static partial partial_at(const rv_attn_job *j, int64_t item, int64_t block) {
+	const rv_cpu_options *o = &j->c->options;
+	int64_t index = item * blocks_of(o->n_ctx) + block;
+	float *p = j->c->partials + (size_t)index * partial_floats(o);
+	return (partial){p, p + j->group * j->head_dim, p + j->group * (j->head_dim + 1)};
+}
+
+/* Used with fewer items than threads only, each of one token. */
+size_t rv_attn_flash_partials(const rv_cpu_options *o, int n_threads) {
+	size_t bytes = (size_t)blocks_of(o->n_ctx) * partial_floats(o) * sizeof(float);
+	return n_threads > o->n_kv_heads ? (size_t)(n_threads - 1) * bytes : 0;
+}
+
+/* All queries of one token against a block, from nothing. */
+static void attend_block(const rv_attn_job *j, const flash_scratch *s, const partial *p,
+                         int64_t n_keys) {
+	int64_t d = j->head_dim, strip = shape_for(&j->c->options).strip_rows;
+	for (int64_t from = 0; from < j->group; from += strip) {
+		int64_t n = within(j->group - from, 0, strip);
+		for (int64_t r = 0; r < n; r++)
+			s->n_keys[r] = (int32_t)n_keys;
+		j->c->k->attn_block(p->o + from * d, p->max + from, p->sum + from, s->q + from * d,
+		                    s->kt, s->v, s->n_keys, n, d);
+	}
+}
+
+/* Units are numbered (item, part). */
+static rv_status attend_parts(void *arg, int64_t begin, int64_t end, int thread) {
+	const rv_attn_job *j = arg;
+	flash_scratch s;
+	lay_out(&s, j->c->scratch + (size_t)thread * j->c->thread_bytes, &j->c->options);
+	for (int64_t unit = begin; unit < end; unit++) {
+		int64_t i = unit / j->n_parts, part = unit % j->n_parts;
+		rv_attn_item item = rv_attn_item_at(j, i);
+		int64_t n_keys = keys_of(j, &item), n = blocks_of(n_keys);
+		rv_attn_keys keys = rv_attn_open_keys(j, &item, n_keys, s.segments);
+		open_tile(j, &item, &s);
+		for (int64_t b = part * n / j->n_parts; b < (part + 1) * n / j->n_parts; b++) {
+			partial p = partial_at(j, i, b);
+			rv_attn_load(&keys, b * BLOCK, keys_in(n_keys, b), s.kt, s.v);
+			begin_rows(p.max, p.sum, j->group);
+			attend_block(j, &s, &p, keys_in(n_keys, b));
+		}
+	}
+	return RV_OK;
+}
+
+static rv_status merge_parts(void *arg, int64_t begin, int64_t end, int thread) {
+	const rv_attn_job *j = arg;
+	flash_scratch s;
+	lay_out(&s, j->c->scratch + (size_t)thread * j->c->thread_bytes, &j->c->options);
+	for (int64_t i = begin; i < end; i++) {
+		rv_attn_item item = rv_attn_item_at(j, i);
+		begin_rows(s.max, s.sum, j->group);
+		for (int64_t b = 0; b < blocks_of(keys_of(j, &item)); b++) {
+			partial p = partial_at(j, i, b);
+			j->c->k->attn_merge(s.o, s.max, s.sum, p.o, p.max, p.sum, j->group,
+			                    j->head_dim);
+		}
+		close_tile(j, &item, &s);
+	}
+	return RV_OK;
+}
+
+static rv_status run(rv_attn_job *j) {
+	int64_t n_items = j->n_tiles * j->n_kv_heads, n_threads = rv_threads_count(j->c->threads);
+	int64_t longest = 0;
+	for (int64_t i = 0; i < j->q.rows; i++)
+		longest = j->rows[i].position > longest ? j->rows[i].position : longest;
+	if (n_items >= n_threads || j->n_tiles < j->q.rows || longest < BLOCK)
+		return rv_threads_for(j->c->threads, n_items, 1, attend_items, j);
+	j->n_parts = (n_threads + n_items - 1) / n_items;
+	RV_TRY(rv_threads_for(j->c->threads, n_items * j->n_parts, 1, attend_parts, j));
+	return rv_threads_for(j->c->threads, n_items, 1, merge_parts, j);
+}
+
+const rv_attn_ops rv_attn_flash_ops = {thread_scratch, tile_tokens, run};
