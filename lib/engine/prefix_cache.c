@@ -117,20 +117,31 @@ rv_status rv_prefix_cache_attach(rv_prefix_cache *cache, int32_t seq, int32_t ad
 	return RV_OK;
 }
 
-rv_status rv_prefix_cache_insert(rv_prefix_cache *cache, int32_t seq, const int32_t *tokens,
-                                 int64_t n) {
+static rv_status offer(rv_prefix_cache *cache, int32_t seq, const int32_t *tokens, int64_t n,
+                       int last_too) {
 	const rv_kv_page *pages;
 	int64_t length = rv_seq_length(cache->ctx, seq), page_size = cache->tree.page_size;
 	if (n < 0 || n > length)
 		return rv_fail(RV_ERR_INVALID,
 		               "prefix cache: %lld tokens of sequence %d, which has %lld", (long long)n,
 		               seq, (long long)length);
-	if (n < page_size)
+	if (!last_too)
+		n -= n % page_size;
+	if (n == 0)
 		return RV_OK;
 	rv_kv_seq_pages(cache->kv, seq, &pages);
-	n = n_plain(cache, pages, n / page_size) * page_size;
+	int64_t n_pages = (n + page_size - 1) / page_size, plain = n_plain(cache, pages, n_pages);
 	return rv_prefix_tree_insert(&cache->tree, identity(cache, rv_seq_adapter(cache->ctx, seq)),
-	                             tokens, n, pages);
+	                             tokens, plain < n_pages ? plain * page_size : n, pages);
+}
+
+rv_status rv_prefix_cache_insert(rv_prefix_cache *cache, int32_t seq, const int32_t *tokens,
+                                 int64_t n) {
+	return offer(cache, seq, tokens, n, 0);
+}
+
+rv_status rv_prefix_cache_keep(rv_prefix_cache *cache, int32_t seq, const int32_t *tokens, int64_t n) {
+	return offer(cache, seq, tokens, n, 1);
 }
 
 static rv_status eval_rest(rv_context *ctx, int32_t seq, const int32_t *tokens, int64_t n,

@@ -51,6 +51,10 @@ rv_status rv_prefix_cache_attach(rv_prefix_cache *cache, int32_t seq, int32_t ad
  * goes on as before. May be called at any time: after a prompt, a chunk of it, an answer. */
 rv_status rv_prefix_cache_insert(rv_prefix_cache *cache, int32_t seq, const int32_t *tokens, int64_t n);
 
+/* The same with the last page, full or not: for a sequence about to be emptied, whose text goes on in a
+ * later prompt (the next turn of a chat). One that does go on copies that page first. */
+rv_status rv_prefix_cache_keep(rv_prefix_cache *cache, int32_t seq, const int32_t *tokens, int64_t n);
+
 /* What evaluating a prompt brought. */
 typedef struct rv_prompt_result {
 	const float *logits; /* of the last token [n_vocab]; valid until the context's next eval */

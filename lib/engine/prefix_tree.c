@@ -46,12 +46,20 @@ static slot find_root(const rv_prefix_tree *t, uint64_t identity) {
 	return (slot){lo, 0};
 }
 
-/* A child whose first page begins with these n <= page_size tokens, or where it would stand. */
-static slot find_child_from(const rv_prefix_node *node, const int32_t *tokens, int64_t n) {
+/* Tokens of a node's first page. */
+static int64_t first_tokens(const rv_prefix_tree *t, const rv_prefix_node *node) {
+	return node->stub ? node->stub : t->page_size;
+}
+
+/* A child whose first page begins with these n <= page_size tokens, or a stub that they begin with; or
+ * where these tokens would stand. No child's first page begins with another's: for n = page_size at
+ * most one is found. */
+static slot find_child(const rv_prefix_tree *t, const rv_prefix_node *node, const int32_t *tokens,
+                       int64_t n) {
 	int64_t lo = 0, hi = node->n_children;
 	while (lo < hi) {
-		int64_t mid = (lo + hi) / 2;
-		int order = compare_tokens(node->children[mid]->tokens, tokens, n);
+		int64_t mid = (lo + hi) / 2, m = first_tokens(t, node->children[mid]);
+		int order = compare_tokens(node->children[mid]->tokens, tokens, m < n ? m : n);
 		if (order == 0)
 			return (slot){mid, 1};
 		if (order < 0)
@@ -62,8 +70,8 @@ static slot find_child_from(const rv_prefix_node *node, const int32_t *tokens, i
 	return (slot){lo, 0};
 }
 
-static slot find_child(const rv_prefix_tree *t, const rv_prefix_node *node, const int32_t *page) {
-	return find_child_from(node, page, t->page_size);
+static int64_t place_in_parent(const rv_prefix_tree *t, const rv_prefix_node *node) {
+	return find_child(t, node->parent, node->tokens, first_tokens(t, node)).at;
 }
 
 /* Grows by powers of two: an array of 2^k is full. */
@@ -151,7 +159,7 @@ static rv_status split(rv_prefix_tree *t, rv_prefix_node *node, int64_t n, rv_pr
 	fill(t, upper, node->tokens, node->pages, n);
 	upper->parent = node->parent;
 	upper->used = node->used;
-	node->parent->children[find_child(t, node->parent, node->tokens).at] = upper;
+	node->parent->children[place_in_parent(t, node)] = upper;
 	link_after(t, node, upper);
 	t->n_nodes++;
 	node->parent = upper;
@@ -162,14 +170,30 @@ static rv_status split(rv_prefix_tree *t, rv_prefix_node *node, int64_t n, rv_pr
 	return RV_OK;
 }
 
-/* A leaf under `parent` with n pages, not yet retained. */
+static void retain(rv_prefix_tree *t, const int32_t *pages, int64_t n) {
+	for (int64_t i = 0; i < n; i++)
+		t->refs.retain(t->refs.user, pages[i]);
+	t->n_pages += n;
+	t->pages_inserted += n;
+}
+
+static void release(rv_prefix_tree *t, int32_t page) {
+	t->refs.release(t->refs.user, page);
+	t->n_pages--;
+	t->pages_evicted++;
+}
+
+/* A leaf under `parent` with n full pages, or one with `stub` tokens. */
 static rv_status add_leaf(rv_prefix_tree *t, rv_prefix_node *parent, const int32_t *tokens,
-                          const int32_t *pages, int64_t n, rv_prefix_node **out) {
+                          const int32_t *pages, int64_t n, int64_t stub, rv_prefix_node **out) {
 	rv_prefix_node *leaf;
 	RV_TRY(new_node(t, n, &leaf));
-	fill(t, leaf, tokens, pages, n);
-	rv_status st =
-	        put(&parent->children, &parent->n_children, find_child(t, parent, tokens).at, leaf);
+	leaf->stub = stub;
+	leaf->n_pages = n;
+	memcpy(leaf->tokens, tokens, stub ? (size_t)stub * sizeof *tokens : (size_t)n * page_bytes(t));
+	memcpy(leaf->pages, pages, (size_t)n * sizeof *pages);
+	slot s = find_child(t, parent, tokens, first_tokens(t, leaf));
+	rv_status st = put(&parent->children, &parent->n_children, s.at, leaf);
 	if (st != RV_OK) {
 		free_node(leaf);
 		return st;
@@ -177,17 +201,29 @@ static rv_status add_leaf(rv_prefix_tree *t, rv_prefix_node *parent, const int32
 	leaf->parent = parent;
 	link_after(t, NULL, leaf);
 	t->n_nodes++;
+	retain(t, pages, n);
 	*out = leaf;
 	return RV_OK;
 }
 
-static rv_status extend_leaf(const rv_prefix_tree *t, rv_prefix_node *leaf, const int32_t *tokens,
+static rv_status extend_leaf(rv_prefix_tree *t, rv_prefix_node *leaf, const int32_t *tokens,
                              const int32_t *pages, int64_t n) {
 	int64_t now = leaf->n_pages;
 	RV_TRY(RV_GROW(&leaf->tokens, now * t->page_size, (now + n) * t->page_size, "prefix tree"));
 	RV_TRY(RV_GROW(&leaf->pages, now, now + n, "prefix tree"));
 	fill(t, leaf, tokens, pages, n);
+	retain(t, pages, n);
 	return RV_OK;
+}
+
+/* A page with n tokens takes the place of a stub's, with which it begins. */
+static void refill(rv_prefix_tree *t, rv_prefix_node *stub, const int32_t *tokens, int64_t n,
+                   int32_t page) {
+	retain(t, &page, 1);
+	release(t, stub->pages[0]);
+	memcpy(stub->tokens, tokens, (size_t)n * sizeof *tokens);
+	stub->pages[0] = page;
+	stub->stub = n < t->page_size ? n : 0;
 }
 
 static rv_status add_root(rv_prefix_tree *t, uint64_t identity, rv_prefix_node **out) {
@@ -223,8 +259,8 @@ static place descend(const rv_prefix_tree *t, uint64_t identity, const int32_t *
 	slot root = find_root(t, identity);
 	place at = {root.found ? t->roots[root.at] : NULL, 0, 0};
 	while (at.node && at.n_used == at.node->n_pages && at.n_pages < n_pages) {
-		slot s = find_child(t, at.node, tokens + at.n_pages * t->page_size);
-		if (!s.found)
+		slot s = find_child(t, at.node, tokens + at.n_pages * t->page_size, t->page_size);
+		if (!s.found || at.node->children[s.at]->stub)
 			break;
 		at.node = at.node->children[s.at];
 		at.n_used = 0;
@@ -261,12 +297,14 @@ static int64_t find_tail(const rv_prefix_tree *t, const place *at, const int32_t
 		return n_common(node->tokens + at->n_used * t->page_size, tokens, n);
 	}
 	/* Children are sorted: it is one of the two beside these tokens' place. */
-	int64_t next = find_child_from(node, tokens, n).at;
+	int64_t next = find_child(t, node, tokens, n).at;
 	for (int64_t i = next > 0 ? next - 1 : 0; i <= next && i < node->n_children; i++) {
-		int64_t common = n_common(node->children[i]->tokens, tokens, n);
+		const rv_prefix_node *child = node->children[i];
+		int64_t m = first_tokens(t, child),
+		        common = n_common(child->tokens, tokens, m < n ? m : n);
 		if (common > most) {
 			most = common;
-			*page = node->children[i]->pages[0];
+			*page = child->pages[0];
 		}
 	}
 	return most;
@@ -299,37 +337,64 @@ rv_status rv_prefix_tree_lookup(rv_prefix_tree *tree, uint64_t identity, const i
 
 /* ---- adding ---- */
 
-/* The pages after those that are there. */
-static rv_status add_rest(rv_prefix_tree *t, place *at, const int32_t *tokens, const int32_t *pages,
-                          int64_t n) {
-	rv_prefix_node *node = at->node;
-	tokens += at->n_pages * t->page_size;
-	pages += at->n_pages;
+/* n > 0 full pages after the last of *node, where no full page goes on with them: *node holds the last
+ * of them then. */
+static rv_status add_pages(rv_prefix_tree *t, rv_prefix_node **node, const int32_t *tokens,
+                           const int32_t *pages, int64_t n) {
+	slot s = find_child(t, *node, tokens, t->page_size);
+	if (s.found) {
+		*node = (*node)->children[s.at];
+		refill(t, *node, tokens, t->page_size, pages[0]);
+		tokens += t->page_size;
+		pages++;
+		n--;
+	}
+	if (n == 0)
+		return RV_OK;
 	/* A pin holds a node up to its last page, not what comes after. */
-	if (node->parent && node->n_children == 0 && node->n_pins == 0)
-		RV_TRY(extend_leaf(t, node, tokens, pages, n));
-	else
-		RV_TRY(add_leaf(t, node, tokens, pages, n, &at->node));
-	for (int64_t i = 0; i < n; i++)
-		t->refs.retain(t->refs.user, pages[i]);
-	t->n_pages += n;
-	t->pages_inserted += n;
-	touch(t, at->node);
+	if ((*node)->parent && (*node)->n_children == 0 && (*node)->n_pins == 0)
+		return extend_leaf(t, *node, tokens, pages, n);
+	return add_leaf(t, *node, tokens, pages, n, 0, node);
+}
+
+/* A page with n < page_size tokens after the last of *node, unless one there begins with them. */
+static rv_status add_stub(rv_prefix_tree *t, rv_prefix_node **node, const int32_t *tokens, int64_t n,
+                          int32_t page) {
+	slot s = find_child(t, *node, tokens, n);
+	if (!s.found)
+		return add_leaf(t, *node, tokens, &page, 1, n, node);
+	rv_prefix_node *child = (*node)->children[s.at];
+	if (first_tokens(t, child) < n) {
+		refill(t, child, tokens, n, page);
+		*node = child;
+	}
 	return RV_OK;
+}
+
+static rv_status add_rest(rv_prefix_tree *t, place at, const int32_t *tokens, int64_t n,
+                          const int32_t *pages) {
+	int64_t n_full = n / t->page_size, n_stub = n % t->page_size;
+	rv_status st = RV_OK;
+	if (n_full > at.n_pages)
+		st = add_pages(t, &at.node, tokens + at.n_pages * t->page_size, pages + at.n_pages,
+		               n_full - at.n_pages);
+	if (st == RV_OK && n_stub > 0)
+		st = add_stub(t, &at.node, tokens + n_full * t->page_size, n_stub, pages[n_full]);
+	touch(t, at.node);
+	return st;
 }
 
 rv_status rv_prefix_tree_insert(rv_prefix_tree *tree, uint64_t identity, const int32_t *tokens,
                                 int64_t n, const int32_t *pages) {
-	int64_t n_pages = n / tree->page_size;
-	if (n_pages == 0)
+	if (n == 0)
 		return RV_OK;
 	place at = descend(tree, identity, tokens, n);
 	if (!at.node)
 		RV_TRY(add_root(tree, identity, &at.node));
 	rv_prefix_node *root = at.node->parent ? NULL : at.node;
 	rv_status st = arrive(tree, &at);
-	if (st == RV_OK && at.n_pages < n_pages)
-		st = add_rest(tree, &at, tokens, pages, n_pages - at.n_pages);
+	if (st == RV_OK)
+		st = add_rest(tree, at, tokens, n, pages);
 	if (root)
 		drop_empty_root(tree, root);
 	return st;
@@ -362,7 +427,7 @@ static int alone(const rv_prefix_tree *t, int32_t page) {
 
 static void remove_node(rv_prefix_tree *t, rv_prefix_node *node) {
 	rv_prefix_node *parent = node->parent;
-	take(parent->children, &parent->n_children, find_child(t, parent, node->tokens).at);
+	take(parent->children, &parent->n_children, place_in_parent(t, node));
 	unlink_node(t, node);
 	free_node(node);
 	t->n_nodes--;
@@ -374,9 +439,7 @@ static void remove_node(rv_prefix_tree *t, rv_prefix_node *node) {
 static int trim(rv_prefix_tree *t, rv_prefix_node *leaf) {
 	int32_t page = leaf->pages[--leaf->n_pages];
 	int freed = alone(t, page);
-	t->refs.release(t->refs.user, page);
-	t->n_pages--;
-	t->pages_evicted++;
+	release(t, page);
 	if (leaf->n_pages == 0)
 		remove_node(t, leaf);
 	return freed;
@@ -430,67 +493,4 @@ void rv_prefix_tree_deinit(rv_prefix_tree *tree) {
 	rv_prefix_tree_clear(tree);
 	rv_free(tree->roots);
 	*tree = (rv_prefix_tree){0};
-}
-
-/* ---- checking ---- */
-
-#define HOLDS(cond)                                                                                    \
-	do {                                                                                           \
-		if (!(cond))                                                                           \
-			return rv_fail(RV_ERR_INVALID, "prefix tree: does not hold: %s", #cond);       \
-	} while (0)
-
-static rv_status verify_children(const rv_prefix_tree *t, const rv_prefix_node *node) {
-	for (int64_t i = 0; i < node->n_children; i++) {
-		const rv_prefix_node *child = node->children[i];
-		HOLDS(child->parent == node);
-		HOLDS(i == 0 ||
-		      compare_tokens(node->children[i - 1]->tokens, child->tokens, t->page_size) < 0);
-	}
-	return RV_OK;
-}
-
-static rv_status verify_node(const rv_prefix_tree *t, const rv_prefix_node *node) {
-	const rv_prefix_node *parent = node->parent;
-	HOLDS(parent);
-	HOLDS(node->n_pages > 0);
-	HOLDS(node->n_pins >= 0);
-	HOLDS(node->used <= t->clock);
-	slot s = find_child(t, parent, node->tokens);
-	HOLDS(s.found && parent->children[s.at] == node);
-	if (parent->parent) {
-		HOLDS(parent->mark > node->mark); /* used later, and listed */
-		HOLDS(parent->used >= node->used);
-	}
-	for (int64_t i = 0; i < node->n_pages; i++)
-		HOLDS(t->refs.count(t->refs.user, node->pages[i]) > 0);
-	return verify_children(t, node);
-}
-
-rv_status rv_prefix_tree_verify(const rv_prefix_tree *tree) {
-	int64_t n_nodes = 0, n_pages = 0, n_children = 0;
-	const rv_prefix_node *last = NULL;
-	for (rv_prefix_node *node = tree->oldest; node; last = node, node = node->newer) {
-		HOLDS(node->older == last);
-		HOLDS(n_nodes < tree->n_nodes);
-		HOLDS(!last || last->used <= node->used);
-		node->mark = n_nodes++;
-		n_pages += node->n_pages;
-		n_children += node->n_children;
-	}
-	HOLDS(tree->newest == last);
-	for (int64_t i = 0; i < tree->n_roots; i++) {
-		const rv_prefix_node *root = tree->roots[i];
-		HOLDS(!root->parent && root->n_pages == 0);
-		HOLDS(root->n_children > 0);
-		HOLDS(i == 0 || tree->roots[i - 1]->identity < root->identity);
-		RV_TRY(verify_children(tree, root));
-		n_children += root->n_children;
-	}
-	HOLDS(n_nodes == tree->n_nodes && n_children == tree->n_nodes);
-	HOLDS(n_pages == tree->n_pages);
-	HOLDS(tree->pages_inserted - tree->pages_evicted == tree->n_pages);
-	for (const rv_prefix_node *node = tree->oldest; node; node = node->newer)
-		RV_TRY(verify_node(tree, node));
-	return RV_OK;
 }

@@ -2,7 +2,8 @@
  *
  * A tree a KV identity (a number that stands for what pages depend on besides their tokens). A node
  * holds one or more full pages, in order; its children differ in their first page, so one comparison a
- * page finds the way. No page is stored without those before it.
+ * page finds the way. No page is stored without those before it. A page that is not full is a leaf of
+ * its own, a stub, until a fuller one takes its place; none of a node's children begins with another.
  *
  * Each operation touches one path from a root, splitting a node where its first pages only were used,
  * so all pages of a node were last used together. Nodes hang in one list by last use in which children
@@ -34,6 +35,7 @@ struct rv_prefix_node {
 	int32_t *tokens;               /* [n_pages * page_size] */
 	int32_t *pages;                /* [n_pages] */
 	int64_t n_children, n_pages;
+	int64_t stub;   /* tokens of its only page; 0: its pages are full */
 	uint64_t used;  /* when, by the tree's clock */
 	int64_t n_pins; /* held up to its last page */
 	int64_t mark;   /* scratch of a walk over all nodes */
@@ -61,7 +63,8 @@ int64_t rv_prefix_tree_match(const rv_prefix_tree *tree, uint64_t identity, cons
  * borrowed: the next call of insert, evict or clear may give them up. */
 rv_status rv_prefix_tree_lookup(rv_prefix_tree *tree, uint64_t identity, const int32_t *tokens,
                                 int64_t n, int32_t *pages, int64_t *n_found);
-/* Retains those of the first n / page_size pages that are not there yet, as used now. */
+/* Retains those pages of these n tokens that are not there yet, as used now; the last one as a stub
+ * when n is no multiple of the page size. */
 rv_status rv_prefix_tree_insert(rv_prefix_tree *tree, uint64_t identity, const int32_t *tokens,
                                 int64_t n, const int32_t *pages);
 

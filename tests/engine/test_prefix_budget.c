@@ -74,7 +74,8 @@ static void op_truncate(schedule *s, int32_t seq) {
 
 static void op_insert(schedule *s, int32_t seq) {
 	int64_t n = below(s, length(s, seq) + 1);
-	assert_ok(rv_prefix_cache_insert(s->cache, seq, s->tokens[seq], n));
+	assert_ok((below(s, 2) ? rv_prefix_cache_keep : rv_prefix_cache_insert)(s->cache, seq,
+	                                                                        s->tokens[seq], n));
 }
 
 static void op_copy(schedule *s, int32_t seq) {
@@ -113,7 +114,7 @@ static void random_schedules(void **state) {
 		assert_ok(rv_context_set_adapters(s.ctx, 1, &use, 1));
 		assert_ok(rv_context_set_adapters(s.cold, 1, &use, 1));
 		assert_ok(rv_prefix_cache_create(&s.cache, s.ctx));
-		for (int i = 0; i < 400; i++) {
+		for (int i = 0; i < 160; i++) {
 			ops[below(&s, sizeof ops / sizeof *ops)](&s, (int32_t)below(&s, N_SEQS));
 			check(s.ctx, s.cache);
 		}
@@ -125,7 +126,7 @@ static void random_schedules(void **state) {
 		        page_size, s.n_checked, (long long)stats.n_hits, (long long)stats.n_lookups,
 		        (long long)stats.tokens_saved, (long long)stats.tokens_asked,
 		        (long long)stats.pages_evicted);
-		assert_true(stats.n_hits > 20 && stats.pages_evicted > 20);
+		assert_true(stats.n_hits > 10 && stats.pages_evicted > 10);
 		rv_prefix_cache_clear(s.cache);
 		check(s.ctx, s.cache);
 		rv_prefix_cache_destroy(s.cache);

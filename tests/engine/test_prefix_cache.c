@@ -99,6 +99,48 @@ static void hits_give_the_bits_of_cold_runs(void **state) {
 	rv_context_destroy(cold);
 }
 
+/* Turns of a chat: each prompt is all before it, the answer included, and some more. Sequences are
+ * emptied after each answer, and nothing is evaluated twice but the last token chosen, which never was
+ * before. */
+static void a_chat(void **state) {
+	(void)state;
+	static answer expected, found;
+	for (int32_t page_size = 8; page_size <= 256; page_size *= 2) {
+		rv_context *cold = open_cold(RV_KV_F16), *ctx = open_paged(page_size, 64, 2);
+		rv_prefix_cache *cache;
+		int32_t tokens[CTX];
+		int64_t held = 0;
+		assert_ok(rv_prefix_cache_create(&cache, ctx));
+		for (int32_t turn = 0, n = 0; turn < 7; turn++) {
+			int32_t more[61], seq = turn % N_SEQS;
+			rv_prompt_result r;
+			some_tokens(more, 61, turn);
+			memcpy(tokens + n, more, sizeof more);
+			n += 61;
+			cold_run(cold, tokens, n, 0, &expected);
+			assert_ok(rv_prompt_eval(ctx, cache, seq, tokens, n, 0, &r));
+			assert_int_equal(r.n_cached, held);
+			answer_after(ctx, seq, 0, r.logits, &found);
+			if (!same(&found, &expected))
+				fail_msg("page size %d, turn %d: other bits than cold", page_size,
+				         turn);
+			for (int i = 0; i < N_AFTER; i++)
+				tokens[n + i] = best(found.logits[i]);
+			held = n += N_AFTER;
+			assert_int_equal(rv_seq_length(ctx, seq), held);
+			assert_ok(rv_prefix_cache_keep(cache, seq, tokens, held));
+			/* It goes on by itself for a moment: what is kept does not change. */
+			assert_ok(append(ctx, seq, more, 1, 0, NULL));
+			assert_ok(rv_seq_truncate(ctx, seq, 0));
+			tokens[n++] = best(found.logits[N_AFTER]);
+			check(ctx, cache);
+		}
+		rv_prefix_cache_destroy(cache);
+		rv_context_destroy(ctx);
+		rv_context_destroy(cold);
+	}
+}
+
 /* ---- identity ---- */
 
 static void begin_with(rv_context *ctx, rv_prefix_cache *cache, int32_t set, const int32_t *tokens,
@@ -267,6 +309,7 @@ static void refusals(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(hits_give_the_bits_of_cold_runs),
+	        cmocka_unit_test(a_chat),
 	        cmocka_unit_test(adapters_are_told_apart),
 	        cmocka_unit_test(changed_pages),
 	        cmocka_unit_test(refusals),

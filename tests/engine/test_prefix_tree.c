@@ -1,10 +1,6 @@
-/* The radix tree of the prefix cache against a plain model of what its header says: a list of stored
- * prefixes, each with its page. */
-#include "engine/prefix_tree.h"
-
-#include "base/mem.h"
-#include "base/rng.h"
-#include "tests/support/test.h"
+/* The radix tree of the prefix cache: what its check notices, pins, stubs, failing allocations.
+ * test_prefix_model.c holds it against a model. */
+#include "tests/engine/page_counter.h"
 
 #include <string.h>
 
@@ -13,351 +9,6 @@ void *__real_aligned_alloc(size_t alignment, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size) {
 	return ++allocations == alloc_fails_at ? NULL : __real_aligned_alloc(alignment, size);
-}
-
-enum { MAX_PAGES = 10, MAX_TOKENS = 16 * MAX_PAGES, N_PAGES = 1024, MAX_ENTRIES = 512, N_SEQS = 6 };
-enum { N_IDENTITIES = 3 };
-
-/* ---- pages that are only counted ---- */
-
-typedef struct counter {
-	int32_t refs[N_PAGES];
-	int32_t next;
-} counter;
-
-static void retain(void *user, int32_t page) {
-	((counter *)user)->refs[page]++;
-}
-static void release(void *user, int32_t page) {
-	assert_true(((counter *)user)->refs[page]-- > 0);
-}
-static int32_t count(void *user, int32_t page) {
-	return ((counter *)user)->refs[page];
-}
-static rv_page_refs page_refs(counter *c) {
-	return (rv_page_refs){retain, release, count, c};
-}
-
-static int32_t take_page(counter *c) {
-	do
-		c->next = (c->next + 1) % N_PAGES;
-	while (c->refs[c->next] > 0);
-	c->refs[c->next] = 1;
-	return c->next;
-}
-
-/* ---- the model ---- */
-
-/* What a model may get wrong: each must be noticed. */
-typedef enum fault { NONE, NO_TOUCH, NO_PINS, USE_IGNORED, IDENTITY_IGNORED, NO_TAIL } fault;
-
-typedef struct entry {
-	int identity, n_pages; /* tokens [n_pages * page_size] lead to `page` */
-	int32_t tokens[MAX_TOKENS], page;
-	long used;
-	int pins;
-} entry;
-
-typedef struct world {
-	fault wrong;
-	int page_size;
-	counter pages;
-	rv_prefix_tree tree;
-	entry entries[MAX_ENTRIES];
-	int n_entries;
-	long clock;
-	struct {
-		int n, identity; /* tokens; 0: none */
-		int32_t tokens[MAX_TOKENS], pages[MAX_PAGES];
-	} seqs[N_SEQS];
-	struct {
-		int n, identity;
-		int32_t tokens[MAX_TOKENS];
-		rv_prefix_node *pin;
-	} pins[4];
-	rv_rng rng;
-} world;
-
-static int below(world *w, int n) {
-	return (int)rv_rng_below(&w->rng, (uint64_t)n);
-}
-
-/* Does entry e hold the first pages of these tokens? */
-static int leads_to(const world *w, const entry *e, int identity, const int32_t *tokens, int n_pages) {
-	return (e->identity == identity || w->wrong == IDENTITY_IGNORED) && e->n_pages <= n_pages &&
-	       memcmp(e->tokens, tokens, (size_t)(e->n_pages * w->page_size) * sizeof *tokens) == 0;
-}
-
-static entry *find(world *w, int identity, const int32_t *tokens, int n_pages) {
-	for (entry *e = w->entries; e < w->entries + w->n_entries; e++)
-		if (e->n_pages == n_pages && leads_to(w, e, identity, tokens, n_pages))
-			return e;
-	return NULL;
-}
-
-/* Whole pages. */
-static int model_match(world *w, int identity, const int32_t *tokens, int n) {
-	int m = 0;
-	while (m < n / w->page_size && find(w, identity, tokens, m + 1))
-		m++;
-	return m;
-}
-
-/* Most tokens that a page after the m that match has in common with tokens [0, n); of `page` only,
- * unless that is -1. */
-static int model_tail(world *w, int identity, const int32_t *tokens, int n, int m, int32_t page) {
-	int most = 0;
-	for (const entry *e = w->entries; e < w->entries + w->n_entries && w->wrong != NO_TAIL; e++) {
-		int i = m * w->page_size;
-		if (e->n_pages != m + 1 || e->identity != identity || (page >= 0 && page != e->page) ||
-		    memcmp(e->tokens, tokens, (size_t)i * sizeof *tokens) != 0)
-			continue;
-		while (i < n && i < (m + 1) * w->page_size && e->tokens[i] == tokens[i])
-			i++;
-		most = i - m * w->page_size > most ? i - m * w->page_size : most;
-	}
-	return most;
-}
-
-static void model_touch(world *w, int identity, const int32_t *tokens, int n_pages) {
-	w->clock++;
-	for (int m = 1; m <= n_pages; m++)
-		find(w, identity, tokens, m)->used = w->clock;
-}
-
-static int is_leaf(const world *w, const entry *e) {
-	for (const entry *o = w->entries; o < w->entries + w->n_entries; o++)
-		if (o->n_pages == e->n_pages + 1 && leads_to(w, e, o->identity, o->tokens, o->n_pages))
-			return 0;
-	return 1;
-}
-
-static int lone(const world *w, const entry *e) {
-	return w->pages.refs[e->page] == 1 || w->wrong == USE_IGNORED;
-}
-
-static entry *model_victim(world *w, int in_use_too) {
-	entry *best = NULL;
-	for (entry *e = w->entries; e < w->entries + w->n_entries; e++)
-		if ((e->pins == 0 || w->wrong == NO_PINS) && (in_use_too || lone(w, e)) &&
-		    (!best || e->used < best->used) && is_leaf(w, e))
-			best = e;
-	return best;
-}
-
-static int model_reclaimable(const world *w) {
-	int n = 0;
-	for (const entry *e = w->entries; e < w->entries + w->n_entries; e++) {
-		int held = 0;
-		for (const entry *o = w->entries; o < w->entries + w->n_entries; o++)
-			held |= o->pins > 0 && leads_to(w, e, o->identity, o->tokens, o->n_pages);
-		n += !held && lone(w, e);
-	}
-	return n;
-}
-
-/* Which pages the model gives up for n, into `given`; how many of them became free. */
-static int model_evict(world *w, int n, int32_t *given, int *n_given) {
-	int freed = 0;
-	while (freed < n) {
-		entry *e = model_victim(w, 0);
-		if (!e && model_reclaimable(w) > 0)
-			e = model_victim(w, 1);
-		if (!e)
-			break;
-		freed += lone(w, e);
-		given[(*n_given)++] = e->page;
-		*e = w->entries[--w->n_entries];
-	}
-	return freed;
-}
-
-/* ---- random prompts that share beginnings ---- */
-
-/* Usually the beginning of a sequence's tokens, or of stored ones, and a random rest. */
-static int random_tokens(world *w, int *identity, int32_t *tokens) {
-	const int n = 1 + below(w, w->page_size * MAX_PAGES), s = below(w, N_SEQS);
-	int keep = 0, from = below(w, 4);
-	*identity = below(w, N_IDENTITIES);
-	if (from < 2) {
-		keep = w->seqs[s].n;
-		memcpy(tokens, w->seqs[s].tokens, sizeof w->seqs[s].tokens);
-		*identity = below(w, 4) > 0 ? w->seqs[s].identity : *identity;
-	} else if (from == 2 && w->n_entries > 0) {
-		const entry *e = &w->entries[below(w, w->n_entries)];
-		keep = e->n_pages * w->page_size;
-		memcpy(tokens, e->tokens, sizeof e->tokens);
-		*identity = below(w, 4) > 0 ? e->identity : *identity;
-	}
-	if (keep > 0 && below(w, 2))
-		keep = below(w, keep + 1);
-	for (int i = keep; i < n; i++)
-		tokens[i] = below(w, 3);
-	return n;
-}
-
-/* ---- operations: 0 when tree and model differ ---- */
-
-static void end_seq(world *w, int s) {
-	for (int i = 0; i < w->seqs[s].n / w->page_size; i++)
-		release(&w->pages, w->seqs[s].pages[i]);
-	w->seqs[s].n = 0;
-}
-
-/* A sequence begins with the whole pages found (of a last one only some tokens are good: it copies
- * them), or (one in four) evaluates all itself; then it is inserted. */
-static int op_prompt(world *w) {
-	int s = below(w, N_SEQS), identity, m = 0;
-	int64_t found = 0;
-	int32_t tokens[MAX_TOKENS];
-	int n = random_tokens(w, &identity, tokens);
-	end_seq(w, s);
-	int32_t *pages = w->seqs[s].pages;
-	if (below(w, 4) > 0) {
-		m = model_match(w, identity, tokens, n);
-		assert_ok(
-		        rv_prefix_tree_lookup(&w->tree, (uint64_t)identity, tokens, n, pages, &found));
-		int tail = model_tail(w, identity, tokens, n, m, -1);
-		if (found != m * w->page_size + tail)
-			return 0;
-		if (tail > 0 && model_tail(w, identity, tokens, n, m, pages[m]) != tail)
-			return 0;
-		for (int i = 0; i < m; i++)
-			if (find(w, identity, tokens, i + 1)->page != pages[i])
-				return 0;
-		if (m > 0 && w->wrong != NO_TOUCH)
-			model_touch(w, identity, tokens, m);
-	}
-	for (int i = 0; i < m; i++)
-		retain(&w->pages, pages[i]);
-	for (int i = m; i < n / w->page_size; i++)
-		pages[i] = take_page(&w->pages);
-	w->seqs[s].n = n;
-	w->seqs[s].identity = identity;
-	memcpy(w->seqs[s].tokens, tokens, sizeof tokens);
-	if (below(w, 3) == 0 || w->n_entries + MAX_PAGES > MAX_ENTRIES)
-		return 1;
-	assert_ok(rv_prefix_tree_insert(&w->tree, (uint64_t)identity, tokens, n, pages));
-	for (int i = model_match(w, identity, tokens, n); i < n / w->page_size; i++) {
-		entry *e = &w->entries[w->n_entries++];
-		*e = (entry){.identity = identity, .n_pages = i + 1, .page = pages[i]};
-		memcpy(e->tokens, tokens, sizeof tokens);
-	}
-	if (n / w->page_size > 0)
-		model_touch(w, identity, tokens, n / w->page_size);
-	return 1;
-}
-
-static int op_match(world *w) {
-	int identity;
-	int32_t tokens[MAX_TOKENS];
-	int n = random_tokens(w, &identity, tokens), m = model_match(w, identity, tokens, n);
-	return rv_prefix_tree_match(&w->tree, (uint64_t)identity, tokens, n) ==
-	       m * w->page_size + model_tail(w, identity, tokens, n, m, -1);
-}
-
-static int op_evict(world *w) {
-	int32_t given[MAX_ENTRIES];
-	int n_given = 0, n = below(w, 2) ? 1 : 1 + below(w, 20);
-	int64_t before = w->tree.n_pages;
-	int64_t freed = rv_prefix_tree_evict(&w->tree, n);
-	/* The model looks at counts as they were. */
-	counter after = w->pages;
-	for (int i = 0; i < N_PAGES; i++)
-		w->pages.refs[i] = 0;
-	for (int s = 0; s < N_SEQS; s++)
-		for (int i = 0; i < w->seqs[s].n / w->page_size; i++)
-			w->pages.refs[w->seqs[s].pages[i]]++;
-	for (int i = 0; i < w->n_entries; i++)
-		w->pages.refs[w->entries[i].page]++;
-	int expected = model_evict(w, n, given, &n_given);
-	for (int i = 0; i < n_given; i++)
-		w->pages.refs[given[i]]--;
-	int same = memcmp(w->pages.refs, after.refs, sizeof after.refs) == 0;
-	w->pages = after;
-	return same && freed == expected && before - w->tree.n_pages == n_given;
-}
-
-static int op_pin(world *w) {
-	int i = below(w, 4), identity;
-	int32_t tokens[MAX_TOKENS];
-	int64_t n_pinned = 0;
-	if (w->pins[i].pin) {
-		rv_prefix_tree_unpin(w->pins[i].pin);
-		w->pins[i].pin = NULL;
-		entry *e = find(w, w->pins[i].identity, w->pins[i].tokens, w->pins[i].n);
-		if (!e)
-			return 0;
-		e->pins--;
-		return 1;
-	}
-	int n = random_tokens(w, &identity, tokens), m = model_match(w, identity, tokens, n);
-	rv_status st =
-	        rv_prefix_tree_pin(&w->tree, (uint64_t)identity, tokens, n, &w->pins[i].pin, &n_pinned);
-	if (n_pinned != m || st != (m ? RV_OK : RV_ERR_NOT_FOUND))
-		return 0;
-	if (m == 0)
-		return 1;
-	w->pins[i].n = m;
-	w->pins[i].identity = identity;
-	memcpy(w->pins[i].tokens, tokens, sizeof tokens);
-	find(w, identity, tokens, m)->pins++;
-	model_touch(w, identity, tokens, m);
-	return 1;
-}
-
-static int op_end(world *w) {
-	end_seq(w, below(w, N_SEQS));
-	return rv_prefix_tree_reclaimable(&w->tree) == model_reclaimable(w);
-}
-
-static int (*const ops[])(world *) = {op_prompt, op_prompt, op_prompt, op_prompt, op_match,
-                                      op_evict,  op_evict,  op_pin,    op_end,    op_end};
-
-/* The number of the first operation after which tree and model differ, or n_ops. */
-static int run_world(fault wrong, int page_size, uint64_t seed, int n_ops) {
-	world *w;
-	int op = 0;
-	assert_ok(RV_ALLOC(&w, 1, "world"));
-	w->wrong = wrong;
-	w->page_size = page_size;
-	rv_rng_seed(&w->rng, seed);
-	rv_prefix_tree_init(&w->tree, page_size, page_refs(&w->pages));
-	for (; op < n_ops; op++) {
-		int same = ops[below(w, sizeof ops / sizeof *ops)](w);
-		if (same)
-			assert_ok(rv_prefix_tree_verify(&w->tree));
-		if (!same || w->tree.n_pages != w->n_entries)
-			break;
-	}
-	for (int s = 0; s < N_SEQS; s++)
-		end_seq(w, s);
-	rv_prefix_tree_deinit(&w->tree);
-	for (int i = 0; i < N_PAGES; i++) /* no reference is left behind */
-		assert_true(op < n_ops || w->pages.refs[i] == 0);
-	rv_free(w);
-	return op;
-}
-
-/* ---- tests ---- */
-
-static void as_the_model(void **state) {
-	(void)state;
-	static const int sizes[] = {1, 2, 8, 16};
-	for (uint64_t seed = 0; seed < 4; seed++)
-		for (int i = 0; i < 4; i++)
-			if (run_world(NONE, sizes[i], seed, 4000) != 4000)
-				fail_msg("page size %d, seed %d: tree and model differ", sizes[i],
-				         (int)seed);
-}
-
-static void wrong_models_are_noticed(void **state) {
-	(void)state;
-	for (fault f = NO_TOUCH; f <= NO_TAIL; f++) {
-		int op = run_world(f, 2, 1, 4000);
-		print_message("# wrong model %d: noticed at operation %d\n", (int)f, op);
-		assert_in_range(op, 0, 3999);
-	}
 }
 
 /* Two prompts of five pages sharing three, and one under another identity. */
@@ -380,14 +31,6 @@ static void small_tree(rv_prefix_tree *t, counter *c) {
 	assert_ok(rv_prefix_tree_verify(t));
 }
 
-/* Each breaks one thing of the small tree and says how to mend it. */
-static void verify_notices(void **state) {
-	(void)state;
-	counter c;
-	rv_prefix_tree t;
-	small_tree(&t, &c);
-	rv_prefix_node *oldest = t.oldest, *newest = t.newest;
-	rv_prefix_node *upper = t.roots[0]->children[0];
 #define NOTICED(place, value)                                                                          \
 	do {                                                                                           \
 		__typeof__(place) was = place;                                                         \
@@ -396,6 +39,15 @@ static void verify_notices(void **state) {
 		place = was;                                                                           \
 		assert_ok(rv_prefix_tree_verify(&t));                                                  \
 	} while (0)
+
+/* Each breaks one thing of the small tree and says how to mend it. */
+static void verify_notices(void **state) {
+	(void)state;
+	counter c;
+	rv_prefix_tree t;
+	small_tree(&t, &c);
+	rv_prefix_node *oldest = t.oldest, *newest = t.newest;
+	rv_prefix_node *upper = t.roots[0]->children[0];
 	NOTICED(t.n_nodes, 3);
 	NOTICED(t.n_nodes, 5);
 	NOTICED(t.n_pages, 11);
@@ -404,6 +56,8 @@ static void verify_notices(void **state) {
 	NOTICED(t.newest, oldest);
 	NOTICED(oldest->n_pages, 0);
 	NOTICED(oldest->n_pins, -1);
+	NOTICED(oldest->stub, 1);
+	NOTICED(oldest->stub, 2);
 	NOTICED(oldest->parent, t.roots[1]);
 	NOTICED(newest->older, NULL);
 	NOTICED(upper->used, 0);
@@ -453,6 +107,45 @@ static void pins_hold(void **state) {
 	rv_prefix_tree_deinit(&t);
 }
 
+/* A page that is not full waits for a fuller one, which takes its place; one that goes on differently
+ * stands beside it. */
+static void stubs(void **state) {
+	(void)state;
+	static const int32_t tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, other[] = {1, 2, 9};
+	counter c = {.next = 0};
+	rv_prefix_tree t;
+	int32_t pages[4];
+	int64_t n;
+	rv_prefix_tree_init(&t, 4, page_refs(&c));
+	for (int i = 0; i < 4; i++)
+		pages[i] = take_page(&c);
+	assert_ok(rv_prefix_tree_insert(&t, 0, tokens, 2, &pages[3]));
+	assert_int_equal(rv_prefix_tree_match(&t, 0, other, 3), 2);
+	assert_ok(rv_prefix_tree_insert(&t, 0, tokens, 3, pages));
+	assert_int_equal(c.refs[pages[3]], 1); /* given up */
+	assert_ok(rv_prefix_tree_insert(&t, 0, tokens, 1, &pages[3]));
+	assert_int_equal(c.refs[pages[3]], 1); /* not wanted */
+	assert_ok(rv_prefix_tree_insert(&t, 0, other, 3, &pages[3]));
+	assert_int_equal(t.n_nodes, 2);
+	assert_ok(rv_prefix_tree_verify(&t));
+	/* The whole page, two more, a stub after them: the first stub's node and another. */
+	assert_ok(rv_prefix_tree_insert(&t, 0, tokens, 10, pages));
+	assert_int_equal(t.n_nodes, 3);
+	assert_int_equal(t.n_pages, 4);
+	assert_ok(rv_prefix_tree_lookup(&t, 0, tokens, 12, pages, &n));
+	assert_int_equal(n, 10);
+	rv_prefix_node *stub = t.roots[0]->children[0]->children[0];
+	assert_int_equal(stub->stub, 2);
+	NOTICED(stub->stub, 4);
+	NOTICED(stub->stub, -1);
+	NOTICED(stub->n_pins, 1);
+	NOTICED(t.roots[0]->children[0]->tokens[2], 9);
+	assert_ok(rv_prefix_tree_verify(&t));
+	rv_prefix_tree_deinit(&t);
+	for (int i = 0; i < N_PAGES; i++)
+		assert_in_range(c.refs[i], 0, 1);
+}
+
 /* Whichever allocation of an insertion that splits fails: nothing is lost, and it works the next time.
  */
 static void no_memory(void **state) {
@@ -487,8 +180,9 @@ static void no_memory(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(as_the_model),   cmocka_unit_test(wrong_models_are_noticed),
-	        cmocka_unit_test(verify_notices), cmocka_unit_test(pins_hold),
+	        cmocka_unit_test(verify_notices),
+	        cmocka_unit_test(pins_hold),
+	        cmocka_unit_test(stubs),
 	        cmocka_unit_test(no_memory),
 	};
 	return cmocka_run_group_tests_name("prefix tree", tests, NULL, NULL);
