@@ -97,6 +97,13 @@ static rv_status other_identity(const char *path, const char *file, size_t n_fil
 
 /* ---- saving ---- */
 
+static rv_status check_flat(const rv_context *ctx, const char *path) {
+	return ctx->options.kv_policy
+	               ? rv_fail(RV_ERR_UNSUPPORTED,
+	                         "%s: sequences under a tiered policy are not kept in files", path)
+	               : RV_OK;
+}
+
 typedef struct output {
 	rv_writer *w;
 	uint32_t crc;
@@ -118,10 +125,10 @@ static rv_status put_rows(output *out, const void *rows, const rv_segment *s, si
 static rv_status put_lane(output *out, const rv_segment *segments, int64_t n, int64_t head_dim) {
 	for (int64_t i = 0; i < n; i++)
 		RV_TRY(put_rows(out, segments[i].keys, &segments[i],
-		                rv_kv_row_bytes(segments[i].type, head_dim)));
+		                rv_kv_row_bytes((rv_kv_type)segments[i].type, head_dim)));
 	for (int64_t i = 0; i < n; i++)
 		RV_TRY(put_rows(out, segments[i].values, &segments[i],
-		                rv_kv_row_bytes(segments[i].type, head_dim)));
+		                rv_kv_row_bytes((rv_kv_type)segments[i].type, head_dim)));
 	return RV_OK;
 }
 
@@ -191,6 +198,7 @@ rv_status rv_seq_save(rv_context *ctx, int32_t seq, const int32_t *tokens, int64
 	if (tokens ? n != ctx->length[seq] : n != 0)
 		return rv_fail(RV_ERR_INVALID, "%s: %lld token ids, but sequence %d has %lld tokens",
 		               path, (long long)n, seq, (long long)ctx->length[seq]);
+	RV_TRY(check_flat(ctx, path));
 	RV_TRY(rv_writer_open(&out.w, path));
 	rv_status status = write_file(&out, ctx, seq, tokens, n);
 	if (status == RV_OK)
@@ -277,7 +285,7 @@ static rv_status add_pages(rv_context *ctx, int32_t seq, const char *runs, uint6
 		run r = run_at(runs, i);
 		position += r.n_tokens;
 		for (; *n * tokens < position; ++*n)
-			RV_TRY(rv_kv_page_create(ctx->pages, (rv_kv_type)r.type, &pages[*n]));
+			RV_TRY(rv_kv_page_create(ctx->pages, (int)r.type, &pages[*n]));
 	}
 	rv_kv_seq_attach(ctx->pages, seq, pages, *n);
 	return RV_OK;
@@ -391,6 +399,7 @@ static rv_status load(rv_context *ctx, int32_t seq, int32_t adapter, input in, i
 	const rv_hparams *hp = rv_model_hparams(ctx->model);
 	header *h = &out->h;
 	char here[IDENTITY_BYTES];
+	RV_TRY(check_flat(ctx, in.path));
 	RV_TRY(check_target(ctx, seq, adapter, in.path));
 	RV_TRY(read_header(&in, h));
 	const char *text = take(&in, h->n_identity, 1);

@@ -20,7 +20,8 @@
 
 /* Writes all of a sequence; `path` appears whole or stays as it was (rv_writer). tokens [n]: its ids, n
  * its length; NULL with n 0: the file holds none. RV_ERR_INVALID: no such sequence, an empty one, or
- * another length; RV_ERR_IO: disk full and the like. The sequence is unchanged. */
+ * another length; RV_ERR_IO: disk full and the like; RV_ERR_UNSUPPORTED: a tiered policy (kv_policy.h).
+ * The sequence is unchanged. */
 rv_status rv_seq_save(rv_context *ctx, int32_t seq, const int32_t *tokens, int64_t n, const char *path);
 
 typedef struct rv_seq_file_info {
@@ -32,7 +33,7 @@ typedef struct rv_seq_file_info {
  * [cap] receives the ids when the file holds them (NULL: not wanted); out (may be NULL) what it holds.
  * On failure the sequence is still empty:
  *   RV_ERR_FORMAT       another kind of file, cut short, bytes after its end, a wrong checksum
- *   RV_ERR_UNSUPPORTED  another version of the format
+ *   RV_ERR_UNSUPPORTED  another version of the format, a tiered policy
  *   RV_ERR_MISMATCH     another identity (the message names both), or row types the pages here lack
  *   RV_ERR_LIMIT        longer than n_ctx or cap, or no KV pages for it
  *   RV_ERR_INVALID      the sequence is not empty; a set of adapters out of range */

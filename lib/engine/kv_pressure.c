@@ -1,0 +1,469 @@
+#include "engine/kv_pressure.h"
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "engine/context_internal.h"
+#include "engine/kv_convert.h"
+#include "engine/kv_spill.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NONE (-1)
+
+const char *const rv_kv_relief_names[RV_KV_RELIEF_COUNT + 1] = {"reject", "evict", "quantize", "spill",
+                                                                NULL};
+
+/* Idle sequences that are here form a list, longest idle first. */
+typedef struct kept_seq {
+	int32_t users;
+	rv_kv_place place;
+	int listed;
+	int32_t prev, next;
+	int32_t adapter;  /* of a spilled one */
+	int64_t n_tokens; /* of one that is not here */
+	size_t file_bytes;
+} kept_seq;
+
+struct rv_kv_pressure {
+	rv_context *ctx;
+	rv_kv_pages *kv;
+	rv_kv_pressure_options options;
+	kept_seq *seqs; /* [n_seqs] */
+	int32_t oldest, newest;
+	char *folder;
+	int32_t *seen; /* [n_seen] by page; all 0 between calls */
+	int64_t n_seen;
+	/* QUANTIZE: pages of a type for when there is no memory, as many as free a whole pool page when
+	 * they replace wider ones */
+	rv_kv_page *reserve[RV_KV_COUNT]; /* [n_reserve] */
+	int64_t n_reserve, n_reserved[RV_KV_COUNT];
+	float *floats;
+	rv_kv_pressure_stats stats;
+	char refusal[RV_ERROR_MESSAGE_MAX];
+};
+
+/* ---- the list ---- */
+
+static void list_remove(rv_kv_pressure *p, int32_t seq) {
+	kept_seq *s = &p->seqs[seq];
+	if (!s->listed)
+		return;
+	*(s->prev == NONE ? &p->oldest : &p->seqs[s->prev].next) = s->next;
+	*(s->next == NONE ? &p->newest : &p->seqs[s->next].prev) = s->prev;
+	s->listed = 0;
+}
+
+static void list_append(rv_kv_pressure *p, int32_t seq) {
+	kept_seq *s = &p->seqs[seq];
+	s->prev = p->newest;
+	s->next = NONE;
+	*(s->prev == NONE ? &p->oldest : &p->seqs[s->prev].next) = seq;
+	p->newest = seq;
+	s->listed = 1;
+}
+
+/* Rows of it are being evaluated although nobody said that it is in use. */
+static int in_flight(const rv_kv_pressure *p, int32_t seq) {
+	return p->ctx->length[seq] != p->ctx->old_length[seq];
+}
+
+/* ---- giving way ---- */
+
+static rv_status note_page(rv_kv_pressure *p, rv_kv_page page, int32_t *count) {
+	if (page >= p->n_seen) {
+		int64_t n = page < 512 ? 1024 : 2 * (int64_t)page;
+		RV_TRY(RV_GROW(&p->seen, p->n_seen, n, "page counts"));
+		p->n_seen = n;
+	}
+	*count = ++p->seen[page];
+	return RV_OK;
+}
+
+static rv_status find_page(rv_kv_pressure *p, int32_t *last, rv_kv_page *out) {
+	for (int32_t s = p->oldest; s != NONE; s = p->seqs[s].next) {
+		const rv_kv_page *pages;
+		int64_t n = in_flight(p, s) ? 0 : rv_kv_seq_pages(p->kv, s, &pages);
+		*last = s;
+		for (int64_t i = 0; i < n; i++) {
+			int32_t count;
+			RV_TRY(note_page(p, pages[i], &count));
+			if (count == rv_kv_page_refs(p->kv, pages[i])) {
+				*out = pages[i];
+				return RV_OK;
+			}
+		}
+	}
+	return rv_fail(RV_ERR_LIMIT, "no idle sequence whose pages nobody else holds");
+}
+
+/* The first page that becomes free when sequences let go, the longest idle first. */
+static rv_status page_to_free(rv_kv_pressure *p, rv_kv_page *out) {
+	int32_t last = NONE;
+	rv_status status = find_page(p, &last, out);
+	for (int32_t s = p->oldest; last != NONE; s = p->seqs[s].next) {
+		const rv_kv_page *pages;
+		int64_t n = rv_kv_seq_pages(p->kv, s, &pages);
+		for (int64_t i = 0; i < n && pages[i] < p->n_seen; i++)
+			p->seen[pages[i]] = 0;
+		if (s == last)
+			break;
+	}
+	return status;
+}
+
+static int holds(const rv_kv_pressure *p, int32_t seq, rv_kv_page page) {
+	const rv_kv_page *pages;
+	int64_t n = rv_kv_seq_pages(p->kv, seq, &pages);
+	for (int64_t i = 0; i < n; i++)
+		if (pages[i] == page)
+			return 1;
+	return 0;
+}
+
+static void file_of(const rv_kv_pressure *p, int32_t seq, char path[4096]) {
+	snprintf(path, 4096, "%s/%d.kv", p->folder, seq);
+}
+
+static rv_status spill(rv_kv_pressure *p, int32_t seq) {
+	char path[4096];
+	struct stat st;
+	kept_seq *s = &p->seqs[seq];
+	file_of(p, seq, path);
+	RV_TRY(rv_seq_save(p->ctx, seq, NULL, 0, path));
+	s->adapter = p->ctx->seq_adapter[seq];
+	s->file_bytes = stat(path, &st) == 0 ? (size_t)st.st_size : 0;
+	p->stats.n_spilled++;
+	p->stats.n_spilled_now++;
+	p->stats.spilled_bytes += s->file_bytes;
+	return RV_OK;
+}
+
+/* The context's record of this call's beginning follows, or a failing call would bring the tokens back
+ * without their pages. */
+static void empty(rv_context *ctx, int32_t seq) {
+	rv_seq_truncate(ctx, seq, 0);
+	ctx->old_length[seq] = 0;
+}
+
+static rv_status give_way(rv_kv_pressure *p, int32_t seq) {
+	kept_seq *s = &p->seqs[seq];
+	int64_t n_tokens = p->ctx->length[seq];
+	int to_file = p->options.relief == RV_KV_SPILL;
+	if (to_file)
+		RV_TRY(spill(p, seq));
+	list_remove(p, seq);
+	empty(p->ctx, seq);
+	s->place = to_file ? RV_KV_SPILLED : RV_KV_EVICTED;
+	s->n_tokens = n_tokens;
+	if (to_file)
+		return RV_OK;
+	p->stats.n_evicted++;
+	p->stats.n_evicted_tokens += n_tokens;
+	if (p->options.evicted)
+		p->options.evicted(p->options.user, seq, n_tokens);
+	return RV_OK;
+}
+
+static rv_status let_sequences_go(rv_kv_pressure *p) {
+	rv_kv_page page = NONE;
+	RV_TRY(page_to_free(p, &page));
+	for (int32_t s = p->oldest, next; s != NONE && rv_kv_page_refs(p->kv, page) > 0; s = next) {
+		next = p->seqs[s].next;
+		if (!in_flight(p, s) && holds(p, s, page))
+			RV_TRY(give_way(p, s));
+	}
+	return RV_OK;
+}
+
+/* ---- quantizing ---- */
+
+static const rv_kv_type steps[] = {RV_KV_Q8, RV_KV_Q4};
+enum { N_STEPS = sizeof steps / sizeof *steps };
+
+static int is_step(const rv_kv_pressure *p, rv_kv_type to) {
+	size_t bytes = rv_kv_pages_page_bytes(p->kv, to);
+	return bytes >= rv_kv_pages_page_bytes(p->kv, p->options.smallest) &&
+	       bytes < rv_kv_pages_page_bytes(p->kv, p->ctx->options.kv_type);
+}
+
+static void fill_reserve(rv_kv_pressure *p, rv_kv_type type) {
+	int64_t *n = &p->n_reserved[type];
+	while (*n < p->n_reserve && rv_kv_page_create(p->kv, type, &p->reserve[type][*n]) == RV_OK)
+		++*n;
+}
+
+/* A new page, or one of the reserve. */
+static rv_status smaller_page(rv_kv_pressure *p, rv_kv_type type, rv_kv_page *out) {
+	rv_status status = rv_kv_page_create(p->kv, type, out);
+	if (status == RV_OK || p->n_reserved[type] == 0)
+		return status;
+	*out = p->reserve[type][--p->n_reserved[type]];
+	return RV_OK;
+}
+
+/* The context will get its page, and the next call here its smaller ones. */
+static int has_enough(rv_kv_pressure *p, rv_kv_type type) {
+	rv_pool_stats stats;
+	fill_reserve(p, type);
+	rv_pool_get_stats(rv_kv_pages_pool(p->kv), &stats);
+	return p->n_reserved[type] == p->n_reserve && stats.used_bytes < stats.budget_bytes;
+}
+
+static void convert(rv_kv_pressure *p, int32_t seq, int64_t i, rv_kv_page page, rv_kv_page fresh) {
+	int64_t tokens = rv_kv_pages_page_tokens(p->kv), n = p->ctx->length[seq] - i * tokens;
+	rv_kv_page_convert(p->kv, rv_kernels_for(p->ctx->options.level),
+	                   rv_model_hparams(p->ctx->model)->head_dim, n < tokens ? n : tokens, page,
+	                   fresh, p->floats);
+	rv_kv_page_release(p->kv, fresh);
+}
+
+/* All pages of one sequence, so that the memory they stand in becomes free as a whole. */
+static rv_status quantize_seq(rv_kv_pressure *p, int32_t seq, rv_kv_type to, int64_t *n_done) {
+	const rv_kv_page *pages;
+	int64_t n = rv_kv_seq_pages(p->kv, seq, &pages);
+	for (int64_t i = 0; i < n; i++) {
+		rv_kv_page fresh;
+		if (rv_kv_page_refs(p->kv, pages[i]) != 1 ||
+		    rv_kv_pages_page_bytes(p->kv, rv_kv_page_format(p->kv, pages[i])) <=
+		            rv_kv_pages_page_bytes(p->kv, to))
+			continue;
+		RV_TRY(smaller_page(p, to, &fresh));
+		convert(p, seq, i, pages[i], fresh);
+		p->stats.n_quantized++;
+		++*n_done;
+	}
+	return RV_OK;
+}
+
+/* Rows are appended in the cache's type, so the last page has to have it. */
+static rv_status widen_last(rv_kv_pressure *p, int32_t seq) {
+	const rv_kv_page *pages;
+	rv_kv_page fresh;
+	rv_kv_type type = p->ctx->options.kv_type;
+	int64_t n = rv_kv_seq_pages(p->kv, seq, &pages);
+	if (p->ctx->length[seq] % rv_kv_pages_page_tokens(p->kv) == 0 ||
+	    rv_kv_page_format(p->kv, pages[n - 1]) == (int)type)
+		return RV_OK;
+	RV_TRY(rv_kv_page_create(p->kv, type, &fresh));
+	convert(p, seq, n - 1, pages[n - 1], fresh);
+	return RV_OK;
+}
+
+static rv_status quantize(rv_kv_pressure *p) {
+	int64_t n_done = 0;
+	for (int i = 0; i < N_STEPS && n_done == 0; i++) {
+		if (!is_step(p, steps[i]))
+			continue;
+		fill_reserve(p, steps[i]);
+		for (int32_t s = p->oldest; s != NONE; s = p->seqs[s].next)
+			if (!in_flight(p, s) && (quantize_seq(p, s, steps[i], &n_done) != RV_OK ||
+			                         (n_done > 0 && has_enough(p, steps[i]))))
+				break;
+	}
+	return n_done > 0 ? RV_OK
+	                  : rv_fail(RV_ERR_LIMIT, "no page of an idle sequence can be made smaller");
+}
+
+/* ---- asked by the context ---- */
+
+static rv_status relieve(void *user) {
+	rv_kv_pressure *p = user;
+	p->stats.n_asked++;
+	rv_status status = p->options.relief == RV_KV_QUANTIZE ? quantize(p) : let_sequences_go(p);
+	if (status != RV_OK) {
+		p->stats.n_refused++;
+		snprintf(p->refusal, sizeof p->refusal, "%s", rv_error_message());
+	}
+	return status;
+}
+
+/* ---- life ---- */
+
+rv_kv_pressure_options rv_kv_pressure_defaults(void) {
+	return (rv_kv_pressure_options){.relief = RV_KV_REJECT, .smallest = RV_KV_Q4};
+}
+
+static rv_status make_folder(rv_kv_pressure *p) {
+	const char *dir = p->options.spill_dir;
+	size_t size = strlen(dir) + sizeof "/kv-XXXXXX";
+	if (size > 4000)
+		return rv_fail(RV_ERR_INVALID, "%.200s...: path too long", dir);
+	RV_TRY(rv_mkdirs(dir));
+	RV_TRY(rv_alloc((void **)&p->folder, size, 1, "path"));
+	snprintf(p->folder, size, "%s/kv-XXXXXX", dir);
+	if (!mkdtemp(p->folder)) {
+		rv_free(p->folder);
+		p->folder = NULL;
+		return rv_fail_errno(RV_ERR_IO, "%s: cannot create a folder in it", dir);
+	}
+	return RV_OK;
+}
+
+static rv_status check_options(const rv_kv_pressure_options *o, const rv_context *ctx) {
+	if (!ctx->pages)
+		return rv_fail(RV_ERR_UNSUPPORTED, "memory pressure: the KV cache has no pages");
+	if ((unsigned)o->relief >= RV_KV_RELIEF_COUNT ||
+	    (o->smallest != RV_KV_Q8 && o->smallest != RV_KV_Q4))
+		return rv_fail(RV_ERR_INVALID, "memory pressure: unknown relief, or a smallest type "
+		                               "other than q8 and q4");
+	if ((o->relief == RV_KV_QUANTIZE || o->relief == RV_KV_SPILL) && ctx->options.kv_policy)
+		return rv_fail(RV_ERR_UNSUPPORTED, "memory pressure: %s under a tiered policy",
+		               rv_kv_relief_names[o->relief]);
+	if (o->relief == RV_KV_SPILL && (!o->spill_dir || !*o->spill_dir))
+		return rv_fail(RV_ERR_INVALID, "memory pressure: no folder to spill to");
+	return RV_OK;
+}
+
+static rv_status make_reserves(rv_kv_pressure *p) {
+	p->n_reserve =
+	        (int64_t)(RV_POOL_PAGE_BYTES / rv_kv_pages_page_bytes(p->kv, p->ctx->options.kv_type));
+	if (p->n_reserve < 1)
+		p->n_reserve = 1;
+	for (int i = 0; i < N_STEPS; i++) {
+		rv_kv_type t = steps[i];
+		if (!is_step(p, t))
+			continue;
+		RV_TRY(RV_ALLOC(&p->reserve[t], p->n_reserve, "reserve of pages"));
+		for (; p->n_reserved[t] < p->n_reserve; p->n_reserved[t]++)
+			RV_TRY(rv_kv_page_create(p->kv, t, &p->reserve[t][p->n_reserved[t]]));
+	}
+	return RV_OK;
+}
+
+static rv_status create_into(rv_kv_pressure *p) {
+	int32_t n = p->ctx->options.n_seqs;
+	int64_t head_dim = rv_model_hparams(p->ctx->model)->head_dim;
+	RV_TRY(RV_ALLOC(&p->seqs, n, "sequences"));
+	if (p->options.relief == RV_KV_REJECT)
+		return RV_OK;
+	if (p->options.relief == RV_KV_SPILL)
+		RV_TRY(make_folder(p));
+	if (p->options.relief == RV_KV_QUANTIZE) {
+		RV_TRY(RV_ALLOC(&p->floats, RV_ATTN_BLOCK * head_dim, "decoded rows"));
+		RV_TRY(make_reserves(p));
+	}
+	return rv_kv_pages_add_reclaim(p->kv, relieve, p);
+}
+
+rv_status rv_kv_pressure_create(rv_kv_pressure **out, rv_context *ctx,
+                                const rv_kv_pressure_options *options) {
+	rv_kv_pressure *p;
+	*out = NULL;
+	RV_TRY(check_options(options, ctx));
+	RV_TRY(RV_ALLOC(&p, 1, "memory pressure"));
+	p->ctx = ctx;
+	p->kv = ctx->pages;
+	p->options = *options;
+	p->oldest = p->newest = NONE;
+	rv_status status = create_into(p);
+	if (status != RV_OK) {
+		rv_kv_pressure_destroy(p);
+		return status;
+	}
+	*out = p;
+	return RV_OK;
+}
+
+static void remove_file(rv_kv_pressure *p, int32_t seq) {
+	char path[4096];
+	file_of(p, seq, path);
+	unlink(path);
+	p->stats.n_spilled_now--;
+	p->stats.spilled_bytes -= p->seqs[seq].file_bytes;
+	p->seqs[seq].file_bytes = 0;
+}
+
+void rv_kv_pressure_destroy(rv_kv_pressure *p) {
+	if (!p)
+		return;
+	rv_kv_pages_remove_reclaim(p->kv, relieve, p);
+	for (int32_t s = 0; p->seqs && s < p->ctx->options.n_seqs; s++)
+		if (p->seqs[s].place == RV_KV_SPILLED)
+			remove_file(p, s);
+	if (p->folder)
+		rmdir(p->folder);
+	for (int t = 0; t < RV_KV_COUNT; t++) {
+		while (p->n_reserved[t] > 0)
+			rv_kv_page_release(p->kv, p->reserve[t][--p->n_reserved[t]]);
+		rv_free(p->reserve[t]);
+	}
+	rv_free(p->folder);
+	rv_free(p->floats);
+	rv_free(p->seen);
+	rv_free(p->seqs);
+	rv_free(p);
+}
+
+/* ---- sequences ---- */
+
+static rv_status check_seq(const rv_kv_pressure *p, int32_t seq) {
+	return seq >= 0 && seq < p->ctx->options.n_seqs
+	               ? RV_OK
+	               : rv_fail(RV_ERR_INVALID, "sequence %d is not in [0, %d)", seq,
+	                         p->ctx->options.n_seqs);
+}
+
+rv_kv_place rv_kv_pressure_place(const rv_kv_pressure *p, int32_t seq) {
+	return p->seqs[seq].place;
+}
+
+static rv_status read_back(rv_kv_pressure *p, int32_t seq) {
+	char path[4096];
+	file_of(p, seq, path);
+	RV_TRY(rv_seq_load(p->ctx, seq, p->seqs[seq].adapter, path, NULL, 0, NULL));
+	remove_file(p, seq);
+	p->seqs[seq].place = RV_KV_RESIDENT;
+	p->stats.n_restored++;
+	return RV_OK;
+}
+
+rv_status rv_kv_pressure_use(rv_kv_pressure *p, int32_t seq) {
+	RV_TRY(check_seq(p, seq));
+	kept_seq *s = &p->seqs[seq];
+	if (s->place == RV_KV_EVICTED)
+		return rv_fail(RV_ERR_NOT_FOUND,
+		               "sequence %d: its %lld tokens were evicted under memory pressure", seq,
+		               (long long)s->n_tokens);
+	if (s->place == RV_KV_SPILLED)
+		RV_TRY(read_back(p, seq));
+	int listed = s->listed;
+	list_remove(p, seq); /* so that it does not give way to itself */
+	rv_status status = p->options.relief == RV_KV_QUANTIZE ? widen_last(p, seq) : RV_OK;
+	if (status != RV_OK) {
+		if (listed)
+			list_append(p, seq);
+		return status;
+	}
+	s->users++;
+	return RV_OK;
+}
+
+void rv_kv_pressure_idle(rv_kv_pressure *p, int32_t seq) {
+	kept_seq *s = &p->seqs[seq];
+	if (s->users == 0 || --s->users > 0)
+		return;
+	p->ctx->old_length[seq] = p->ctx->length[seq]; /* nothing of it is in flight */
+	list_append(p, seq);
+}
+
+rv_status rv_kv_pressure_forget(rv_kv_pressure *p, int32_t seq) {
+	RV_TRY(check_seq(p, seq));
+	kept_seq *s = &p->seqs[seq];
+	if (s->place == RV_KV_SPILLED)
+		remove_file(p, seq);
+	s->place = RV_KV_RESIDENT;
+	empty(p->ctx, seq);
+	return RV_OK;
+}
+
+void rv_kv_pressure_get_stats(const rv_kv_pressure *p, rv_kv_pressure_stats *out) {
+	*out = p->stats;
+}
+
+const char *rv_kv_pressure_refusal(const rv_kv_pressure *p) {
+	return p->refusal;
+}
