@@ -56,6 +56,10 @@ typedef struct rv_kv_view {
 	/* Where to store the key and value row of (sequence, position). */
 	void (*slot)(const void *cache, int32_t seq, int64_t layer, int64_t kv_head, int64_t position,
 	             void **key, void **value);
+	/* The same of a draft row by its number, which is its `parent` here (draft_rows.h); NULL where
+	 * there are none. */
+	void (*draft_slot)(const void *cache, int32_t number, int64_t layer, int64_t kv_head,
+	                   void **key, void **value);
 	const void *cache;
 	int64_t max_segments;
 	rv_kv_type type;

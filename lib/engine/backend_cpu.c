@@ -136,6 +136,13 @@ static rv_status check_row(const rope_job *j, int64_t i) {
 	               (long long)j->layer, row->seq, row->position, rv_kv_type_name(j->kv->type));
 }
 
+static void row_slot(const rope_job *j, const rv_row *row, int64_t head, void **key, void **value) {
+	if (row->parent > 0)
+		j->kv->draft_slot(j->kv->cache, row->parent, j->layer, head, key, value);
+	else
+		j->kv->slot(j->kv->cache, row->seq, j->layer, head, row->position, key, value);
+}
+
 static rv_status rope_rows(void *arg, int64_t begin, int64_t end, int thread) {
 	(void)thread;
 	const rope_job *j = arg;
@@ -154,8 +161,7 @@ static rv_status rope_rows(void *arg, int64_t begin, int64_t end, int thread) {
 			j->kv->observe(j->kv->observer, &j->rows[i], j->layer, cs, q, key, v);
 		for (int64_t h = 0; h < hp->n_kv_heads; h++) {
 			void *kslot, *vslot;
-			j->kv->slot(j->kv->cache, j->rows[i].seq, j->layer, h, j->rows[i].position,
-			            &kslot, &vslot);
+			row_slot(j, &j->rows[i], h, &kslot, &vslot);
 			kv_ops->store(kslot, key + h * hp->head_dim, hp->head_dim);
 			kv_ops->store(vslot, v + h * hp->head_dim, hp->head_dim);
 		}

@@ -51,8 +51,10 @@ static rv_status resolve(rv_context_options *o, const rv_model *model) {
 	if ((unsigned)o->backend >= RV_BACKEND_COUNT || (unsigned)o->kv_type >= RV_KV_COUNT ||
 	    (unsigned)o->attention >= RV_ATTN_COUNT)
 		return rv_fail(RV_ERR_INVALID, "unknown backend, KV type or attention");
-	if (o->n_batch > o->n_ctx * o->n_seqs)
-		o->n_batch = (int32_t)(o->n_ctx * o->n_seqs);
+	if (o->n_draft < 0 || o->n_draft > 1 << 16)
+		return rv_fail(RV_ERR_INVALID, "%d draft rows: not in [0, %d]", o->n_draft, 1 << 16);
+	if (o->n_batch > o->n_ctx * o->n_seqs + o->n_draft)
+		o->n_batch = (int32_t)(o->n_ctx * o->n_seqs + o->n_draft);
 	if (o->n_threads < 0 || o->n_threads > RV_MAX_THREADS)
 		return rv_fail(RV_ERR_INVALID, "%d threads: not in [0, %d]", o->n_threads,
 		               RV_MAX_THREADS);
@@ -128,8 +130,10 @@ static rv_status create_into(rv_context *ctx, const rv_context_options *options)
 	*o = *options;
 	RV_TRY(resolve(o, ctx->model));
 	rv_cpu_options cpu = cpu_options(o, ctx->model);
-	RV_TRY(rv_context_kv_limit(
-	        o, hp, activation_bytes(hp, o->n_batch) + rv_cpu_scratch_bytes(&cpu, o->n_threads)));
+	RV_TRY(rv_context_kv_limit(o, hp,
+	                           activation_bytes(hp, o->n_batch) +
+	                                   rv_cpu_scratch_bytes(&cpu, o->n_threads) +
+	                                   rv_draft_rows_bytes(hp, o->kv_type, o->n_draft)));
 	RV_TRY(rv_context_kv_open(ctx));
 	RV_TRY(rv_cpu_backend_create(&ctx->backend, &cpu));
 	report_threads(o, rv_cpu_threads(ctx->backend));
@@ -138,6 +142,8 @@ static rv_status create_into(rv_context *ctx, const rv_context_options *options)
 	RV_TRY(rv_vm_alloc(&ctx->buffer.base, ctx->buffer.bytes, "activations"));
 	lay_out_activations(ctx, hp);
 	RV_TRY(RV_ALLOC(&ctx->ids, o->n_batch, "batch"));
+	if (o->n_draft)
+		RV_TRY(RV_ALLOC(&ctx->piece, o->n_batch, "batch"));
 	RV_TRY(RV_ALLOC(&ctx->out_rows, o->n_batch, "batch"));
 	RV_TRY(RV_ALLOC(&ctx->out_index, o->n_batch, "batch"));
 	RV_TRY(RV_ALLOC(&ctx->output_row, o->n_batch, "batch"));
@@ -174,6 +180,7 @@ void rv_context_destroy(rv_context *ctx) {
 	rv_context_kv_close(ctx);
 	rv_vm_free(ctx->buffer.base, ctx->buffer.bytes);
 	rv_free(ctx->ids);
+	rv_free(ctx->piece);
 	rv_free(ctx->out_rows);
 	rv_free(ctx->out_index);
 	rv_free(ctx->output_row);
@@ -218,18 +225,21 @@ static rv_status admit_row(rv_context *ctx, const rv_row *r, int64_t i) {
 	if (r->seq < 0 || r->seq >= ctx->options.n_seqs)
 		return rv_fail(RV_ERR_INVALID, "row %lld: sequence %d is not in [0, %d)", (long long)i,
 		               r->seq, ctx->options.n_seqs);
-	if (r->parent != -1)
-		return rv_fail(RV_ERR_UNSUPPORTED, "row %lld: parent rows (draft trees)", (long long)i);
+	if (r->parent < -1)
+		return rv_fail(RV_ERR_INVALID, "row %lld: parent %d", (long long)i, r->parent);
 	if (r->adapter < 0 || r->adapter >= RV_ADAPTER_SETS)
 		return rv_fail(RV_ERR_INVALID, "row %lld: set of adapters %d is not in [0, %d)",
 		               (long long)i, r->adapter, RV_ADAPTER_SETS);
 	if (r->flags & ~(RV_ROW_LOGITS | RV_ROW_HIDDEN))
 		return rv_fail(RV_ERR_INVALID, "row %lld: unknown flags %#x", (long long)i,
 		               (unsigned)r->flags);
-	if (r->position != ctx->length[r->seq])
+	if (r->parent < 0 && ctx->drafts.n > 0 && ctx->drafts.held[r->seq] > 0)
+		return rv_fail(RV_ERR_INVALID, "row %lld: sequence %d holds draft rows", (long long)i,
+		               r->seq);
+	if (r->parent < 0 && r->position != ctx->length[r->seq])
 		return rv_fail(RV_ERR_INVALID, "row %lld: position %d, but sequence %d has %lld tokens",
 		               (long long)i, r->position, r->seq, (long long)ctx->length[r->seq]);
-	if (ctx->length[r->seq] >= ctx->options.n_ctx)
+	if ((r->parent < 0 ? ctx->length[r->seq] : r->position) >= ctx->options.n_ctx)
 		return rv_fail(RV_ERR_LIMIT, "row %lld: sequence %d is full (%lld tokens)",
 		               (long long)i, r->seq, (long long)ctx->options.n_ctx);
 	if (ctx->length[r->seq] == 0)
@@ -238,12 +248,27 @@ static rv_status admit_row(rv_context *ctx, const rv_row *r, int64_t i) {
 		return rv_fail(RV_ERR_INVALID,
 		               "row %lld: set of adapters %d, but sequence %d was begun with %d",
 		               (long long)i, r->adapter, r->seq, ctx->seq_adapter[r->seq]);
+	if (r->parent >= 0)
+		return rv_draft_rows_admit(&ctx->drafts, r, i, ctx->length[r->seq]);
 	ctx->length[r->seq]++;
 	return RV_OK;
 }
 
+/* The rows as a backend sees them: draft rows by their own numbers, from *number on. */
+static const rv_row *numbered(rv_context *ctx, const rv_row *rows, int64_t n, int32_t *number) {
+	if (!ctx->piece)
+		return rows;
+	for (int64_t i = 0; i < n; i++) {
+		ctx->piece[i] = rows[i];
+		if (rows[i].parent >= 0)
+			ctx->piece[i].parent = (*number)++;
+	}
+	return ctx->piece;
+}
+
 static rv_status eval_rows(rv_context *ctx, const rv_row *rows, int64_t n) {
 	int64_t n_outputs = 0;
+	int32_t number = ctx->drafts.n + 1;
 	for (int64_t i = 0; i < n; i++) {
 		RV_TRY(admit_row(ctx, &rows[i], i));
 		n_outputs += rows[i].flags != 0;
@@ -256,17 +281,19 @@ static rv_status eval_rows(rv_context *ctx, const rv_row *rows, int64_t n) {
 	RV_TRY(rv_context_kv_reserve(ctx));
 	for (int64_t i = 0; i < n; i += ctx->options.n_batch) {
 		int64_t m = n - i < ctx->options.n_batch ? n - i : ctx->options.n_batch;
-		RV_TRY(rv_forward(ctx, rows + i, m, i));
+		RV_TRY(rv_forward(ctx, numbered(ctx, rows + i, m, &number), m, i));
 	}
 	return RV_OK;
 }
 
 rv_status rv_context_eval(rv_context *ctx, const rv_row *rows, int64_t n) {
 	size_t bytes = (size_t)ctx->options.n_seqs * sizeof *ctx->length;
+	int32_t n_drafts = ctx->drafts.n;
 	ctx->n_outputs = 0;
 	memcpy(ctx->old_length, ctx->length, bytes);
 	rv_status st = eval_rows(ctx, rows, n);
 	if (st != RV_OK) {
+		rv_draft_rows_cut(&ctx->drafts, n_drafts);
 		rv_context_kv_restore(ctx);
 		ctx->n_outputs = 0;
 	}

@@ -5,8 +5,8 @@
  *
  * The invariance contract (SPEC 9): with backend `ref` or `simd` and one feature level, the logits of a
  * token depend on the weights, the KV type, the attention kind and the tokens before it in its
- * sequence, and on nothing else: not on threads, batch composition, chunking or other sequences. Under a
- * tiered policy they depend on the page size too; there a sequence that was cut or copied to fewer
+ * sequence, and on nothing else: not on threads, batch composition, chunking or other sequences. Under
+ * a tiered policy they depend on the page size too; there a sequence that was cut or copied to fewer
  * tokens keeps the formats of the longer one.
  */
 #ifndef RV_ENGINE_CONTEXT_H
@@ -44,9 +44,11 @@ typedef struct rv_adapter_use {
 } rv_adapter_use;
 
 typedef struct rv_context_options {
-	int64_t n_ctx;           /* tokens a sequence can hold; 0: min(model's, 4096) */
-	int32_t n_seqs;          /* sequences that can live at once; default 1 */
-	int32_t n_batch;         /* most rows evaluated at once, at most n_ctx * n_seqs; default 512 */
+	int64_t n_ctx;   /* tokens a sequence can hold; 0: min(model's, 4096) */
+	int32_t n_seqs;  /* sequences that can live at once; default 1 */
+	int32_t n_draft; /* most draft rows held at once; default 0 */
+	int32_t n_batch; /* most rows evaluated at once, at most n_ctx * n_seqs + n_draft; default
+	                    512 */
 	rv_backend_kind backend; /* default SIMD */
 	rv_level level;          /* default: rv_level_best() lowered by RV_CPU; see rv_level_default */
 	rv_kv_type kv_type;      /* default F16 */
@@ -60,9 +62,9 @@ typedef struct rv_context_options {
 	                                         copied; NULL: all as kv_type. Paged only */
 	const struct rv_kv_calibration *kv_calibration; /* where the policy needs one; outlives the
 	                                                   context (engine/kv_calibration.h) */
-	rv_attn_kind attention;  /* default FLASH */
-	int n_threads;           /* 0: rv_threads_default_count() */
-	int pin;                 /* default 1 */
+	rv_attn_kind attention;                         /* default FLASH */
+	int n_threads;                                  /* 0: rv_threads_default_count() */
+	int pin;                                        /* default 1 */
 	size_t l1d_bytes, l2_bytes; /* caches that attention's tiles are cut for; 0: this machine's */
 	const rv_adapter_use *adapters; /* of set 0, as rv_context_set_adapters; NULL: none */
 	int n_adapters;
@@ -103,9 +105,10 @@ typedef enum rv_row_flags {
 typedef struct rv_row {
 	int32_t token;    /* id */
 	int32_t seq;      /* sequence number, 0..n_seqs-1 */
-	int32_t position; /* must be the sequence's length at that moment */
-	int32_t parent;   /* -1. Draft trees will name the row before this one; anything else is refused
-	                   */
+	int32_t position; /* must be the sequence's length at that moment; of a draft row: its parent's
+	                     and one */
+	int32_t parent;   /* -1. Of a draft row (below): the draft row before it by number, 0: the last
+	                     token of the sequence */
 	int32_t adapter;  /* set of adapters (rv_context_set_adapters), the same for a whole sequence */
 	int32_t flags;    /* rv_row_flags */
 } rv_row;
@@ -121,6 +124,21 @@ rv_status rv_context_eval(rv_context *ctx, const rv_row *rows, int64_t n);
  * call may ask (RV_ERR_LIMIT). */
 const float *rv_context_logits(const rv_context *ctx, int64_t row);
 const float *rv_context_hidden(const rv_context *ctx, int64_t row);
+
+/* ---- draft rows ----
+ * Tokens that may follow a sequence, as a tree: rows with a parent >= 0 are evaluated as if the path to
+ * them stood in the sequence, to the same bits, but do not lengthen it. They are numbered from
+ * rv_context_n_drafts() + 1 on in the order of evaluation, and later rows, also of later calls, can
+ * have them as parents. While a sequence holds draft rows it takes no plain ones (RV_ERR_INVALID);
+ * accepting, truncating or copying to it drops them. At most rv_context_options.n_draft at a time
+ * (RV_ERR_LIMIT). */
+
+/* The last number; 0 when no sequence holds draft rows. */
+int32_t rv_context_n_drafts(const rv_context *ctx);
+/* Appends a path of draft rows, from a child of the last token on, to the sequence without evaluating
+ * it again, and drops the sequence's other draft rows; n 0: drops all. RV_ERR_INVALID: no such path;
+ * RV_ERR_LIMIT: no KV page is left, and nothing changed. */
+rv_status rv_seq_accept(rv_context *ctx, int32_t seq, const int32_t *drafts, int64_t n);
 
 /* Polled between layers; NULL clears. */
 void rv_context_set_cancel(rv_context *ctx, int (*cancelled)(void *user), void *user);

@@ -3,6 +3,7 @@
 #define RV_ENGINE_CONTEXT_INTERNAL_H
 
 #include "engine/backend.h"
+#include "engine/draft_rows.h"
 #include "engine/kv_cache.h"
 #include "engine/kv_pages.h"
 
@@ -28,6 +29,8 @@ struct rv_context {
 	rv_kv_cache kv;     /* in one piece, or */
 	rv_kv_pages *pages; /* NULL: not paged */
 	rv_kv_view kv_view;
+	rv_draft_rows drafts;
+	rv_row *piece; /* [n_batch] rows with draft rows' numbers; NULL: there are none */
 	rv_hooks hooks;
 	rv_adapter_set sets[RV_ADAPTER_SETS];
 	rv_deltas deltas; /* width 0: no set has adapters */

@@ -16,7 +16,7 @@ static rv_kv_pages_options pages_options(const rv_context_options *o, const rv_h
 }
 
 int64_t rv_context_kv_segments(const rv_context_options *o) {
-	return o->page_size ? (o->n_ctx + o->page_size - 1) / o->page_size : 1;
+	return (o->page_size ? (o->n_ctx + o->page_size - 1) / o->page_size : 1) + o->n_draft;
 }
 
 /* What the options ask for, and the least a paged cache can do with: one sequence. */
@@ -66,9 +66,7 @@ rv_status rv_context_kv_limit(rv_context_options *o, const rv_hparams *hp, size_
 	return RV_OK;
 }
 
-rv_status rv_context_kv_open(rv_context *ctx) {
-	const rv_context_options *o = &ctx->options;
-	const rv_hparams *hp = rv_model_hparams(ctx->model);
+static rv_status open_cache(rv_context *ctx, const rv_context_options *o, const rv_hparams *hp) {
 	if (!o->page_size) {
 		RV_TRY(rv_kv_cache_init(&ctx->kv, hp, o->kv_type, o->n_ctx, o->n_seqs));
 		ctx->kv_view = rv_kv_cache_view(&ctx->kv);
@@ -80,7 +78,15 @@ rv_status rv_context_kv_open(rv_context *ctx) {
 	return RV_OK;
 }
 
+rv_status rv_context_kv_open(rv_context *ctx) {
+	const rv_context_options *o = &ctx->options;
+	const rv_hparams *hp = rv_model_hparams(ctx->model);
+	RV_TRY(open_cache(ctx, o, hp));
+	return rv_draft_rows_init(&ctx->drafts, hp, &ctx->kv_view, o->n_seqs, o->n_draft);
+}
+
 void rv_context_kv_close(rv_context *ctx) {
+	rv_draft_rows_deinit(&ctx->drafts);
 	rv_kv_pages_destroy(ctx->pages);
 	rv_kv_cache_deinit(&ctx->kv);
 }
@@ -165,6 +171,7 @@ int32_t rv_seq_adapter(const rv_context *ctx, int32_t seq) {
 rv_status rv_seq_truncate(rv_context *ctx, int32_t seq, int64_t length) {
 	RV_TRY(check_seq(ctx, seq));
 	RV_TRY(check_length(ctx, seq, length, "keep"));
+	rv_draft_rows_drop(&ctx->drafts, seq);
 	if (ctx->pages)
 		rv_kv_seq_truncate(ctx->pages, seq, length);
 	ctx->length[seq] = length;
@@ -175,12 +182,34 @@ rv_status rv_seq_copy(rv_context *ctx, int32_t from, int32_t to, int64_t length)
 	RV_TRY(check_seq(ctx, from));
 	RV_TRY(check_seq(ctx, to));
 	RV_TRY(check_length(ctx, from, length, "copy"));
+	rv_draft_rows_drop(&ctx->drafts, to);
 	if (ctx->pages)
 		rv_kv_seq_fork(ctx->pages, from, to, length);
 	else if (from != to)
 		rv_kv_cache_copy(&ctx->kv, from, to, length);
 	ctx->length[to] = length;
 	ctx->seq_adapter[to] = ctx->seq_adapter[from];
+	return RV_OK;
+}
+
+int32_t rv_context_n_drafts(const rv_context *ctx) {
+	return ctx->drafts.n;
+}
+
+rv_status rv_seq_accept(rv_context *ctx, int32_t seq, const int32_t *drafts, int64_t n) {
+	RV_TRY(check_seq(ctx, seq));
+	RV_TRY(rv_draft_rows_check_path(&ctx->drafts, seq, drafts, n));
+	int64_t length = ctx->length[seq];
+	if (ctx->pages && n > 0) {
+		rv_status status = rv_kv_seq_reserve(ctx->pages, seq, length, length + n);
+		if (status != RV_OK) {
+			rv_kv_seq_truncate(ctx->pages, seq, length);
+			return status;
+		}
+	}
+	rv_draft_rows_store(&ctx->drafts, seq, drafts, n);
+	rv_draft_rows_drop(&ctx->drafts, seq);
+	ctx->length[seq] = length + n;
 	return RV_OK;
 }
 

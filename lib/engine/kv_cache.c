@@ -77,5 +77,6 @@ static void slot(const void *cache, int32_t seq, int64_t layer, int64_t head, in
 }
 
 rv_kv_view rv_kv_cache_view(const rv_kv_cache *kv) {
-	return (rv_kv_view){segments, slot, kv, 1, kv->type};
+	return (rv_kv_view){
+	        .segments = segments, .slot = slot, .cache = kv, .max_segments = 1, .type = kv->type};
 }

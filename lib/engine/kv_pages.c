@@ -601,7 +601,11 @@ static void slot(const void *cache, int32_t seq, int64_t layer, int64_t head, in
 }
 
 rv_kv_view rv_kv_pages_view(const rv_kv_pages *kv) {
-	return (rv_kv_view){segments, slot, kv, kv->table_room, kv->options.type};
+	return (rv_kv_view){.segments = segments,
+	                    .slot = slot,
+	                    .cache = kv,
+	                    .max_segments = kv->table_room,
+	                    .type = kv->options.type};
 }
 
 /* ---- what it holds ---- */

@@ -8,7 +8,7 @@
 
 enum { MIN_ADAPTIVE = 2, FIRST_ADAPTIVE = 4 };
 
-const char *const rv_spec_drafts[] = {"model", "lookup", NULL};
+const char *const rv_spec_drafts[] = {"model", "tree", "lookup", NULL};
 const char *const rv_spec_rules[] = {"threshold", "exact", "greedy", NULL};
 
 rv_spec_options rv_spec_defaults(void) {
@@ -16,6 +16,7 @@ rv_spec_options rv_spec_defaults(void) {
 	                         .rule = RV_SPEC_EXACT,
 	                         .k = 4,
 	                         .confidence = 0.4,
+	                         .width = 2,
 	                         .threshold = 0.7,
 	                         .ngram_max = 4,
 	                         .ngram_min = 2};
@@ -35,9 +36,24 @@ static rv_status check_options(const rv_spec_options *o) {
 	RV_TRY(in_bounds("rule", o->rule, 0, RV_SPEC_RULE_COUNT - 1));
 	RV_TRY(in_bounds("k", o->k, 0, RV_SPEC_MAX_K));
 	RV_TRY(in_bounds("confidence", o->confidence, 0, 1));
+	RV_TRY(in_bounds("width", o->width, 2, RV_SPEC_MAX_WIDTH));
 	RV_TRY(in_bounds("threshold", o->threshold, 1e-9, 1));
 	RV_TRY(in_bounds("ngram_min", o->ngram_min, 1, 64));
 	return in_bounds("ngram_max", o->ngram_max, o->ngram_min, 64);
+}
+
+/* Most depths of a draft. */
+static int most_k(const rv_spec_options *o) {
+	return o->k ? o->k : RV_SPEC_MAX_K;
+}
+
+static rv_status check_tree(const rv_spec_options *o, const rv_context *ctx) {
+	int n_draft = rv_context_get_options(ctx)->n_draft, need = o->width * most_k(o);
+	if (o->draft != RV_SPEC_TREE || n_draft >= need)
+		return RV_OK;
+	return rv_fail(RV_ERR_INVALID,
+	               "speculation: %s: a tree of %d tokens, but its context holds %d (n_draft)",
+	               rv_model_path(rv_context_model(ctx)), need, n_draft);
 }
 
 static rv_status check_contexts(const rv_speculator *s) {
@@ -52,6 +68,8 @@ static rv_status check_contexts(const rv_speculator *s) {
 	if (rv_seq_length(s->draft, o->draft_seq) < 0)
 		return rv_fail(RV_ERR_INVALID, "speculation: sequence %d of the draft does not exist",
 		               o->draft_seq);
+	RV_TRY(check_tree(o, s->target));
+	RV_TRY(check_tree(o, s->draft));
 	rv_status status =
 	        rv_model_same_vocabulary(rv_context_model(s->draft), rv_context_model(s->target));
 	return status == RV_OK ? status : rv_fail_in(status, "draft");
@@ -59,7 +77,7 @@ static rv_status check_contexts(const rv_speculator *s) {
 
 static rv_status allocate(rv_speculator *s) {
 	s->cap = rv_context_get_options(s->target)->n_ctx + 1;
-	s->n_rows = RV_SPEC_MAX_NODES + 1;
+	s->n_rows = RV_SPEC_MAX_NODES + 1 + RV_SPEC_MAX_K;
 	if (s->draft && rv_context_get_options(s->draft)->n_batch > s->n_rows)
 		s->n_rows = rv_context_get_options(s->draft)->n_batch;
 	RV_TRY(RV_ALLOC(&s->tokens, s->cap, "speculation"));
@@ -111,7 +129,7 @@ rv_status rv_speculator_reset(rv_speculator *s) {
 	s->stats = (rv_spec_stats){0};
 	s->limit = FIRST_ADAPTIVE;
 	s->n_tokens = s->root_size = 0;
-	s->n = s->n_path = s->walking = 0;
+	s->n = s->n_path = s->n_read = s->n_held = s->walking = 0;
 	return s->draft ? rv_seq_truncate(s->draft, s->options.draft_seq, 0) : RV_OK;
 }
 
@@ -154,11 +172,15 @@ rv_status rv_speculator_begin(rv_speculator *s, const int32_t *tokens, int64_t n
 
 /* What was not chosen is forgotten, on both sides. */
 static rv_status commit(rv_speculator *s) {
+	int32_t seq = s->options.seq;
 	int64_t keep = s->n_tokens - 1;
 	RV_TRY(rv_spec_draft_commit(s));
-	return rv_seq_length(s->target, s->options.seq) > keep
-	               ? rv_seq_truncate(s->target, s->options.seq, keep)
-	               : RV_OK;
+	if (s->n_held > 0) {
+		int n = (int)(keep - s->root_size);
+		s->n_held = 0;
+		RV_TRY(rv_spec_accept_path(s->target, seq, s->target_base, s->path, n > 0 ? n : 0));
+	}
+	return rv_seq_length(s->target, seq) > keep ? rv_seq_truncate(s->target, seq, keep) : RV_OK;
 }
 
 static int least(int a, int64_t b) {
@@ -171,9 +193,10 @@ static int lookahead(const rv_speculator *s, const rv_sampler *sampler, int64_t 
 	const rv_context_options *target = rv_context_get_options(s->target);
 	if (!o->force && rv_sampler_get_options(sampler)->temperature > RV_SPEC_MAX_TEMPERATURE)
 		return 0;
+	int width = o->draft == RV_SPEC_TREE ? o->width : 1;
 	int k = least(o->k ? o->k : s->limit, most - 1);
 	k = least(k, target->n_ctx - s->n_tokens);
-	k = least(k, target->n_batch - 1);
+	k = least(k, (target->n_batch - 1) / width);
 	return s->draft ? least(k, rv_context_get_options(s->draft)->n_ctx - s->n_tokens) : k;
 }
 
@@ -190,20 +213,33 @@ static rv_status draft(rv_speculator *s, rv_sampler *sampler, int k) {
 	               : rv_fail_in(status, rv_model_path(rv_context_model(s->draft)));
 }
 
-/* The root and all nodes of the draft on the target, in one evaluation. */
+static rv_row target_row(const rv_speculator *s, int32_t token, int64_t position, int32_t parent) {
+	return (rv_row){.token = token,
+	                .seq = s->options.seq,
+	                .position = (int32_t)position,
+	                .parent = parent,
+	                .flags = RV_ROW_LOGITS};
+}
+
+/* What the target has not read up to the root, and all nodes of the draft, in one evaluation. A chain
+ * stands in the sequence itself, to be cut where it was wrong; a tree beside it. */
 static rv_status verify(rv_speculator *s) {
-	int64_t start = rv_now_ns();
-	for (int i = 0; i <= s->n; i++)
-		s->rows[i] = (rv_row){.token = s->node[i].token,
-		                      .seq = s->options.seq,
-		                      .position = (int32_t)(s->root_size - 1 + s->node[i].depth),
-		                      .parent = -1,
-		                      .flags = RV_ROW_LOGITS};
-	rv_status status = rv_context_eval(s->target, s->rows, s->n + 1);
+	int64_t start = rv_now_ns(), n = 0, at = rv_seq_length(s->target, s->options.seq);
+	int tree = s->options.draft == RV_SPEC_TREE;
+	for (; at < s->root_size; at++)
+		s->rows[n++] = target_row(s, s->tokens[at], at, -1);
+	s->root_row = n - 1;
+	s->target_base = rv_context_n_drafts(s->target);
+	for (int i = 1; i <= s->n; i++)
+		s->rows[n++] =
+		        target_row(s, s->node[i].token, s->root_size - 1 + s->node[i].depth,
+		                   tree ? rv_spec_number(s->target_base, s->node[i].parent) : -1);
+	rv_status status = rv_context_eval(s->target, s->rows, n);
 	if (status == RV_ERR_LIMIT && s->n > 0) { /* of keys and values: perhaps there is for one */
 		s->n = 0;
-		status = rv_context_eval(s->target, s->rows, 1);
+		status = rv_context_eval(s->target, s->rows, s->root_row + 1);
 	}
+	s->n_held = tree && status == RV_OK ? s->n : 0;
 	s->stats.target_ns += rv_now_ns() - start;
 	return status;
 }

@@ -38,6 +38,7 @@ enum {
 
 typedef enum rv_spec_draft {
 	RV_SPEC_MODEL,  /* a chain of tokens of the draft model */
+	RV_SPEC_TREE,   /* the draft model's most probable beginnings: `width` at each depth */
 	RV_SPEC_LOOKUP, /* what followed the last few tokens when they stood in the context before */
 	RV_SPEC_DRAFT_COUNT
 } rv_spec_draft;
@@ -62,6 +63,7 @@ typedef struct rv_spec_options {
 	 */
 	int k;
 	double confidence; /* with k = 0; [0, 1], default 0.4; 0: off */
+	int width;         /* TREE: most nodes at each depth, 2..RV_SPEC_MAX_WIDTH, default 2 */
 	int sampled; /* MODEL: draw the draft as the target draws; 0 (default): the most probable */
 	double threshold;         /* of the rule; (0, 1], default 0.7 */
 	int force;                /* draft above RV_SPEC_MAX_TEMPERATURE too */

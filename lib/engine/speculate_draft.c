@@ -11,21 +11,18 @@ rv_status rv_spec_probabilities(rv_speculator *s, rv_sampler *sampler, const flo
 	return RV_OK;
 }
 
-static void add_node(rv_speculator *s, int parent, int32_t token, float q) {
+void rv_spec_add_node(rv_speculator *s, int parent, int32_t token, float q) {
 	const rv_spec_node *from = &s->node[parent];
 	s->node[++s->n] = (rv_spec_node){token, parent, from->depth + 1, q, from->path * q};
 }
 
-/* Adaptive: is a whole draft of this probability worth a deeper one? */
-static int goes_on(const rv_speculator *s, float path) {
+int rv_spec_goes_on(const rv_speculator *s, float path) {
 	return s->options.k > 0 || (double)path >= s->options.confidence;
 }
 
 /* ---- the draft model ---- */
 
-/* The draft model reads what was chosen since it last read; logits after the root are those of row
- * *row. */
-static rv_status catch_up(rv_speculator *s, int64_t *row) {
+rv_status rv_spec_catch_up(rv_speculator *s, int64_t *row) {
 	int64_t at = rv_seq_length(s->draft, s->options.draft_seq);
 	while (at < s->root_size) {
 		int64_t n = s->root_size - at < s->n_rows ? s->root_size - at : s->n_rows;
@@ -58,18 +55,18 @@ static rv_status propose(rv_speculator *s, rv_sampler *sampler, const float *log
 		else
 			p = NULL;
 	}
-	add_node(s, s->n, (int32_t)x, p ? p[x] : 1);
+	rv_spec_add_node(s, s->n, (int32_t)x, p ? p[x] : 1);
 	return RV_OK;
 }
 
 /* A token is never dropped once it is drawn: that would favour those kept. */
 static rv_status fill_chain(rv_speculator *s, rv_sampler *sampler, int k) {
 	int64_t row = 0;
-	RV_TRY(catch_up(s, &row));
+	RV_TRY(rv_spec_catch_up(s, &row));
 	for (;;) {
 		RV_TRY(propose(s, sampler, rv_context_logits(s->draft, row)));
 		const rv_spec_node *last = &s->node[s->n];
-		if (s->n == k || !goes_on(s, last->path))
+		if (s->n == k || !rv_spec_goes_on(s, last->path))
 			return RV_OK;
 		const rv_row next = {.token = last->token,
 		                     .seq = s->options.draft_seq,
@@ -84,6 +81,13 @@ static rv_status fill_chain(rv_speculator *s, rv_sampler *sampler, int k) {
 rv_status rv_spec_draft_commit(rv_speculator *s) {
 	int32_t seq = s->options.draft_seq;
 	int64_t keep = s->root_size + s->n_path;
+	if (s->draft && s->n_read > 0) {
+		int n = 0;
+		while (n < s->n_path && s->path[n] <= s->n_read)
+			n++;
+		s->n_read = 0;
+		RV_TRY(rv_spec_accept_path(s->draft, seq, s->draft_base, s->path, n));
+	}
 	if (keep > s->n_tokens)
 		keep = s->n_tokens;
 	return s->draft && rv_seq_length(s->draft, seq) > keep ? rv_seq_truncate(s->draft, seq, keep)
@@ -110,9 +114,10 @@ static rv_status fill_lookup(rv_speculator *s, rv_sampler *sampler, int k) {
 		if (at < 0)
 			continue;
 		for (int i = 0; i < k; i++, at++)
-			add_node(s, s->n,
-			         at < s->n_tokens ? s->tokens[at] : s->node[at - s->n_tokens + 1].token,
-			         1);
+			rv_spec_add_node(s, s->n,
+			                 at < s->n_tokens ? s->tokens[at]
+			                                  : s->node[at - s->n_tokens + 1].token,
+			                 1);
 		return RV_OK;
 	}
 	return RV_OK;
@@ -121,6 +126,7 @@ static rv_status fill_lookup(rv_speculator *s, rv_sampler *sampler, int k) {
 rv_status rv_spec_draft_fill(rv_speculator *s, rv_sampler *sampler, int k) {
 	static rv_status (*const sources[RV_SPEC_DRAFT_COUNT])(rv_speculator *, rv_sampler *, int) = {
 	        [RV_SPEC_MODEL] = fill_chain,
+	        [RV_SPEC_TREE] = rv_spec_fill_tree,
 	        [RV_SPEC_LOOKUP] = fill_lookup,
 	};
 	return sources[s->options.draft](s, sampler, k);

@@ -31,6 +31,7 @@ static inline rv_context *pair_context(rv_model *model, int64_t n_ctx, int n_thr
 	o.n_ctx = n_ctx;
 	o.n_batch = 80;
 	o.n_threads = n_threads;
+	o.n_draft = 24;
 	assert_ok(rv_context_create(&ctx, model, &o));
 	return ctx;
 }

@@ -90,6 +90,17 @@ static void check_counts(const rv_spec_stats *s, const text *t, int whole) {
 		assert_int_equal(s->rounds + s->plain_rounds + s->accepted, t->n - 2);
 }
 
+/* Drafts of every kind: models of three kins, a tree, lookup. */
+enum { TREE = N_KINDS, LOOKUP, N_SOURCES };
+
+static rv_speculator *open_source(pair *p, rv_context *target, int source, rv_spec_options *o) {
+	rv_speculator *s;
+	o->draft = source == LOOKUP ? RV_SPEC_LOOKUP : source == TREE ? RV_SPEC_TREE : RV_SPEC_MODEL;
+	assert_ok(rv_speculator_create(
+	        &s, target, source == LOOKUP ? NULL : p->draft[source == TREE ? COUSIN : source], o));
+	return s;
+}
+
 static void greedy_is_plain(void **state) {
 	(void)state;
 	static const rv_spec_rule rules[] = {RV_SPEC_GREEDY, RV_SPEC_EXACT};
@@ -97,22 +108,20 @@ static void greedy_is_plain(void **state) {
 	pair p;
 	pair_open(&p, 2);
 	text plain = two_turns(p.target, NULL, &how, 60, 0);
-	for (int i = 0; i < (N_KINDS + 1) * (RV_SPEC_MAX_K + 1) * 2; i++) {
-		int kind = i % (N_KINDS + 1), k = i / (N_KINDS + 1) / 2;
+	for (int i = 0; i < N_SOURCES * (RV_SPEC_MAX_K + 1) * 2; i++) {
+		int kind = i % N_SOURCES;
 		rv_spec_options o = rv_spec_defaults();
-		rv_speculator *s;
-		o.draft = kind == N_KINDS ? RV_SPEC_LOOKUP : RV_SPEC_MODEL;
-		o.rule = rules[i / (N_KINDS + 1) % 2];
-		o.k = k;
-		assert_ok(
-		        rv_speculator_create(&s, p.target, kind < N_KINDS ? p.draft[kind] : NULL, &o));
+		o.rule = rules[i / N_SOURCES % 2];
+		o.k = i / N_SOURCES / 2;
+		o.width = 2 + o.k % 2;
+		rv_speculator *s = open_source(&p, p.target, kind, &o);
 		text t = two_turns(p.target, s, &how, 60, 0);
 		const rv_spec_stats *stats = rv_speculator_stats(s);
 		assert_true(same(&t, &plain));
 		check_counts(stats, &t, 1);
 		if (kind == TWIN)
 			assert_true(stats->accepted == stats->drafted && stats->drafted > 50);
-		if (kind == COUSIN)
+		if (kind == COUSIN || kind == TREE)
 			/* the draft knows what was chosen, not what it proposed */
 			assert_true(stats->accepted_at[0] > 3 * stats->reached_at[0] / 4 &&
 			            stats->accepted < stats->drafted);
@@ -141,15 +150,12 @@ static void like_plain_whatever_ends_it(void **state) {
 		/* without an end but the context's there is no room for a second turn */
 		int64_t n_ctx = cases[c].n < 0 ? 2 * N_PROMPT + 1 : PAIR_CTX;
 		rv_context *ctx = pair_context(p.target_model, n_ctx, 1);
-		for (int kind = 0; kind <= N_KINDS; kind++) {
+		for (int kind = 0; kind < N_SOURCES; kind++) {
 			rv_spec_options o = rv_spec_defaults();
-			rv_speculator *s;
-			o.draft = kind == N_KINDS ? RV_SPEC_LOOKUP : RV_SPEC_MODEL;
 			o.rule = RV_SPEC_GREEDY;
 			o.force = 1;
-			o.k = kind == COUSIN ? 0 : 5;
-			assert_ok(rv_speculator_create(&s, ctx, kind < N_KINDS ? p.draft[kind] : NULL,
-			                               &o));
+			o.k = kind == COUSIN || kind == TREE ? 0 : 5;
+			rv_speculator *s = open_source(&p, ctx, kind, &o);
 			text t[2] = {{.stop_after = cases[c].stop_after},
 			             {.stop_after = cases[c].stop_after}};
 			if (cases[c].n > 0) {
@@ -328,8 +334,8 @@ static void bad_options(void **state) {
 	pair p;
 	rv_speculator *s;
 	pair_open(&p, 1);
-	rv_spec_options base = rv_spec_defaults(), o[8];
-	for (int i = 0; i < 8; i++)
+	rv_spec_options base = rv_spec_defaults(), o[11];
+	for (int i = 0; i < 11; i++)
 		o[i] = base;
 	o[0].k = 9;
 	o[1].k = -1;
@@ -339,7 +345,11 @@ static void bad_options(void **state) {
 	o[5].ngram_max = 1;
 	o[6].seq = 1;
 	o[7].draft_seq = 7;
-	for (int i = 0; i < 8; i++)
+	o[8].draft = o[9].draft = o[10].draft = RV_SPEC_TREE;
+	o[8].width = 1;
+	o[9].width = 9;
+	o[10].width = 7; /* of 4 levels: more than the contexts hold */
+	for (int i = 0; i < 11; i++)
 		assert_int_equal(rv_speculator_create(&s, p.target, p.draft[TWIN], &o[i]),
 		                 RV_ERR_INVALID);
 	assert_int_equal(rv_speculator_create(&s, p.target, NULL, NULL), RV_ERR_INVALID);
