@@ -6,6 +6,7 @@
 #include "engine/kv_convert.h"
 #include "engine/kv_spill.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,12 +129,27 @@ static void file_of(const rv_kv_pressure *p, int32_t seq, char path[4096]) {
 	snprintf(path, 4096, "%s/%d.kv", p->folder, seq);
 }
 
+/* Written straight to its file: it need not outlive the process, so nothing is synced. */
+static rv_status write_spill(rv_kv_pressure *p, int32_t seq, const char *path) {
+	char name[32];
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return rv_fail_errno(RV_ERR_IO, "%s: cannot create", path);
+	snprintf(name, sizeof name, "/dev/fd/%d", fd);
+	rv_status status = rv_seq_save(p->ctx, seq, NULL, 0, name);
+	close(fd);
+	if (status == RV_OK)
+		return RV_OK;
+	unlink(path);
+	return rv_fail_in(status, path);
+}
+
 static rv_status spill(rv_kv_pressure *p, int32_t seq) {
 	char path[4096];
 	struct stat st;
 	kept_seq *s = &p->seqs[seq];
 	file_of(p, seq, path);
-	RV_TRY(rv_seq_save(p->ctx, seq, NULL, 0, path));
+	RV_TRY(write_spill(p, seq, path));
 	s->adapter = p->ctx->seq_adapter[seq];
 	s->file_bytes = stat(path, &st) == 0 ? (size_t)st.st_size : 0;
 	p->stats.n_spilled++;

@@ -52,6 +52,19 @@ static inline rv_adapter *kv_adapter(const rv_model *model, const char *name, fl
 	return adapter;
 }
 
+/* 2 KV heads of 256: a token takes 4 KiB of F16 keys and values, so that few of them fill a pool page.
+ */
+static inline rv_model *kv_wide_model(void) {
+	char path[1024];
+	rv_model *model;
+	rv_synth_options o = synth_options("qwen2", kv_shape(), "F32");
+	o.hp.head_dim = o.hp.n_rot = 256;
+	o.hp.n_kv_heads = o.hp.n_heads = 2;
+	assert_ok(rv_synth_file(temp_path(path, "wide.gguf"), &o));
+	assert_ok(rv_model_open(&model, path, NULL));
+	return model;
+}
+
 static inline rv_context_options kv_options(int32_t n_seqs, rv_kv_type type) {
 	rv_context_options o = rv_context_defaults();
 	o.n_ctx = N_CTX;

@@ -25,14 +25,9 @@ static rv_model *model;
 static char spill_dir[1024];
 
 static int open_all(void **state) {
-	char path[1024];
 	if (make_test_dir(state) != 0)
 		return -1;
-	rv_synth_options o = synth_options("qwen2", kv_shape(), "F32");
-	o.hp.head_dim = o.hp.n_rot = 256;
-	o.hp.n_kv_heads = o.hp.n_heads = 2;
-	assert_ok(rv_synth_file(temp_path(path, "wide.gguf"), &o));
-	assert_ok(rv_model_open(&model, path, NULL));
+	model = kv_wide_model();
 	temp_path(spill_dir, "spill");
 	return 0;
 }
