@@ -81,9 +81,7 @@ static float get_f16(const unsigned char *src) {
 	return rv_f16_to_f32(h);
 }
 
-/* The element without which the range of x[0..n), n >= 3, is smallest, and what remains of the range.
- */
-static int64_t pick(const float *x, int64_t n, float *low, float *high) {
+int64_t rv_kv_pick(const float *x, int64_t n, float *low, float *high) {
 	int64_t min = 0, max = 0;
 	for (int64_t i = 1; i < n; i++) {
 		min = x[i] < x[min] ? i : min;
@@ -100,6 +98,10 @@ static int64_t pick(const float *x, int64_t n, float *low, float *high) {
 	return top ? max : min;
 }
 
+static const float *book_of(const rv_kv_code_block *b, int bits, int values) {
+	return b->books + (2 * (bits == 2) + values) * RV_KV_BOOK;
+}
+
 /* NaN and infinity in x give a NaN scale, which makes all of the group NaN. */
 static void encode_group(unsigned char *dst, const float *x, int64_t n, int bits, const float *book) {
 	int finite = 1;
@@ -107,7 +109,7 @@ static void encode_group(unsigned char *dst, const float *x, int64_t n, int bits
 		finite &= isfinite(x[i]);
 	}
 	float low = 0, high = 0;
-	int64_t apart = finite ? pick(x, n, &low, &high) : 0;
+	int64_t apart = finite ? rv_kv_pick(x, n, &low, &high) : 0;
 	put_f16(dst, finite ? high - low : NAN);
 	put_f16(dst + 2, finite ? low : NAN);
 	put_f16(dst + 4, finite ? x[apart] : NAN);
@@ -179,6 +181,10 @@ static void rotate(float *kt, int64_t from, int64_t n, const rv_kv_code_block *b
 	}
 }
 
+void rv_kv_unrotate(float *kt, const rv_kv_code_block *b) {
+	rotate(kt, 0, b->n, b, -1);
+}
+
 /* ---- SQUAT: errors passed on ---- */
 
 /* Adds channel c's error, what it should have been less what is stored, to the channels after it. */
@@ -216,11 +222,11 @@ void rv_kv_encode_keys(const rv_kernels *k, rv_kv_format format, void *dst, floa
 		return;
 	}
 	if (how == KVQUANT) {
-		rotate(kt, 0, b->n, b, -1);
+		rv_kv_unrotate(kt, b);
 	}
 	for (int64_t c = 0; c < b->head_dim; c++, out += bytes) {
 		if (how == KVQUANT) {
-			encode_picked(out, kt + c * BLOCK, b->n, bits, b->books);
+			encode_picked(out, kt + c * BLOCK, b->n, bits, book_of(b, bits, 0));
 			continue;
 		}
 		row->store(out, kt + c * BLOCK, b->n);
@@ -237,7 +243,8 @@ void rv_kv_encode_values(const rv_kernels *k, rv_kv_format format, void *dst, co
 	unsigned char *out = dst;
 	for (int64_t i = 0; i < b->n; i++, out += bytes, v += b->head_dim) {
 		if (formats[format].how == KVQUANT) {
-			encode_picked(out, v, b->head_dim, formats[format].bits, b->books + RV_KV_BOOK);
+			encode_picked(out, v, b->head_dim, formats[format].bits,
+			              book_of(b, formats[format].bits, 1));
 		} else {
 			k->kv[formats[format].row].store(out, v, b->head_dim);
 		}
@@ -262,7 +269,8 @@ void rv_kv_load_keys(const rv_kernels *k, rv_kv_format format, float *kt, const 
 	for (int64_t c = 0; c < b->head_dim; c++, in += bytes) {
 		float vector[BLOCK];
 		if (how == KVQUANT) {
-			decode_picked(vector, in, b->n, formats[format].bits, b->books);
+			decode_picked(vector, in, b->n, formats[format].bits,
+			              book_of(b, formats[format].bits, 0));
 		} else {
 			row->load_values(vector, in, bytes, 1, b->n);
 		}
@@ -282,7 +290,8 @@ void rv_kv_load_values(const rv_kernels *k, rv_kv_format format, float *v, const
 		return;
 	}
 	for (int64_t i = 0; i < n; i++, in += bytes, v += b->head_dim) {
-		decode_picked(v, in, b->head_dim, formats[format].bits, b->books + RV_KV_BOOK);
+		decode_picked(v, in, b->head_dim, formats[format].bits,
+		              book_of(b, formats[format].bits, 1));
 	}
 }
 

@@ -50,7 +50,8 @@ const char *rv_kv_format_name(rv_kv_format format); /* "kivi2", "f16" */
 rv_kv_format rv_kv_format_by_name(const char *name);
 
 #define RV_KV_MAX_HEAD_DIM 1024
-#define RV_KV_BOOK 16 /* entries of a codebook; formats of two bits use the first four */
+#define RV_KV_BOOK 16  /* entries of a codebook; those of two bits use the first four */
+#define RV_KV_BOOKS 64 /* floats of a layer's codebooks */
 
 typedef struct rv_kv_code_block {
 	int64_t n;        /* tokens */
@@ -59,8 +60,8 @@ typedef struct rv_kv_code_block {
 	const float *rope;
 	int64_t n_rot;
 	int neox;
-	/* KVQUANT: codebooks of keys and of values, ascending from 0 to 1 */
-	const float *books; /* [2][RV_KV_BOOK] */
+	/* KVQUANT: codebooks of keys and of values, ascending, most entries in [0, 1] */
+	const float *books; /* [4 bits, 2 bits][keys, values][RV_KV_BOOK] */
 	/* SQUAT, encoding: share of channel c's error that channel e > c takes: [head_dim][head_dim] */
 	const float *feedback;
 } rv_kv_code_block;
@@ -83,6 +84,11 @@ void rv_kv_load_keys(const rv_kernels *k, rv_kv_format format, float *kt, const 
                      int64_t n, const rv_kv_code_block *b);
 void rv_kv_load_values(const rv_kernels *k, rv_kv_format format, float *v, const void *src,
                        int64_t from, int64_t n, const rv_kv_code_block *b);
+
+/* Pieces of KVQUANT, for making its codebooks: the keys of a block as they were before RoPE; the
+ * element of x[0..n), n >= 3, without which its range is smallest, and what remains of the range. */
+void rv_kv_unrotate(float *kt, const rv_kv_code_block *b);
+int64_t rv_kv_pick(const float *x, int64_t n, float *low, float *high);
 
 /* Encodes a whole block that is stored in `from` as `to`. scratch: RV_ATTN_BLOCK * head_dim floats. */
 void rv_kv_recode(const rv_kernels *k, rv_kv_format to, void *to_keys, void *to_values,

@@ -63,6 +63,11 @@ typedef struct rv_kv_view {
 	const void *cache;
 	int64_t max_segments;
 	rv_kv_type type;
+	/* Sees what every layer computes for a row, rotated: rope [n_rot / 2][cos, sin], queries, keys
+	 * and values of all heads. NULL: nobody. Called by any thread. */
+	void (*observe)(void *observer, const rv_row *row, int64_t layer, const float *rope,
+	                const float *q, const float *k, const float *v);
+	void *observer;
 } rv_kv_view;
 
 /* One product of a matmul call: y = w x (+ bias) (+ what adapters add). All products of a call share x.

@@ -277,10 +277,13 @@ static rv_status eval_rows(rv_context *ctx, const rv_row *rows, int64_t n) {
 		return rv_fail(RV_ERR_LIMIT, "%lld rows want output, at most %d of one call may",
 		               (long long)n_outputs, ctx->options.n_batch);
 	if (ctx->tiers)
-		return rv_context_eval_tiered(ctx, rows, n);
-	RV_TRY(rv_context_kv_reserve(ctx));
-	for (int64_t i = 0; i < n; i += ctx->options.n_batch) {
-		int64_t m = n - i < ctx->options.n_batch ? n - i : ctx->options.n_batch;
+		rv_context_tiers_begin(ctx);
+	else
+		RV_TRY(rv_context_kv_reserve(ctx));
+	for (int64_t i = 0, m; i < n; i += m) {
+		m = n - i < ctx->options.n_batch ? n - i : ctx->options.n_batch;
+		if (ctx->tiers)
+			RV_TRY(rv_context_tiers_piece(ctx, rows + i, &m));
 		RV_TRY(rv_forward(ctx, numbered(ctx, rows + i, m, &number), m, i));
 	}
 	return RV_OK;
@@ -294,8 +297,12 @@ rv_status rv_context_eval(rv_context *ctx, const rv_row *rows, int64_t n) {
 	rv_status st = eval_rows(ctx, rows, n);
 	if (st != RV_OK) {
 		rv_draft_rows_cut(&ctx->drafts, n_drafts);
+		if (ctx->tiers)
+			rv_kv_tiers_rollback(ctx->tiers);
 		rv_context_kv_restore(ctx);
 		ctx->n_outputs = 0;
+	} else if (ctx->tiers) {
+		rv_context_tiers_end(ctx);
 	}
 	return st;
 }

@@ -6,6 +6,7 @@
 #include "engine/draft_rows.h"
 #include "engine/kv_cache.h"
 #include "engine/kv_pages.h"
+#include "engine/kv_tiers.h"
 
 /* Activations of one forward pass: X(name, rows by, columns) with rows n_batch. */
 #define RV_ACTIVATIONS(X)                                                                              \
@@ -22,12 +23,21 @@
 	X(hidden, hp->n_embd)  /* final hidden state of the rows that asked for something */           \
 	X(logits, hp->n_vocab) /* logits of the rows that asked for something */
 
+/* Where evaluation stands in each sequence, under a tiered policy. */
+typedef struct rv_context_pieces {
+	int64_t *begin, *end; /* [n_seqs] tokens before and after the piece */
+	int32_t *seqs;        /* those in the piece */
+	int32_t n_seqs;
+} rv_context_pieces;
+
 struct rv_context {
 	rv_context_options options;
 	rv_model *model;
 	rv_backend *backend;
 	rv_kv_cache kv;     /* in one piece, or */
 	rv_kv_pages *pages; /* NULL: not paged */
+	rv_kv_tiers *tiers; /* NULL: flat */
+	rv_context_pieces pieces;
 	rv_kv_view kv_view;
 	rv_draft_rows drafts;
 	rv_row *piece; /* [n_batch] rows with draft rows' numbers; NULL: there are none */
@@ -67,6 +77,15 @@ int64_t rv_context_kv_segments(const rv_context_options *o);
 rv_status rv_context_kv_reserve(rv_context *ctx);
 /* Every sequence has old_length tokens again. */
 void rv_context_kv_restore(rv_context *ctx);
+
+/* Tiered policies (context_tiers.c): none when the options name none. */
+rv_status rv_context_tiers_open(rv_context *ctx);
+void rv_context_tiers_close(rv_context *ctx);
+/* Around the pieces of a call. piece: *n rows are left, *n are to be evaluated now; makes tiers and
+ * room ready for them. end: of a call that succeeded. */
+void rv_context_tiers_begin(rv_context *ctx);
+rv_status rv_context_tiers_piece(rv_context *ctx, const rv_row *rows, int64_t *n);
+void rv_context_tiers_end(rv_context *ctx);
 
 /* Releases what rv_context_set_adapters holds (adapters.c). */
 void rv_context_drop_adapters(rv_context *ctx);

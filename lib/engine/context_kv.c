@@ -40,7 +40,11 @@ static rv_status wanted_bytes(const rv_context_options *o, const rv_hparams *hp,
 	}
 	int64_t most = RV_KV_TOKENS_MAX / o->n_ctx;
 	p.n_seqs = o->n_seqs > most && most > 0 ? (int32_t)most : o->n_seqs;
-	return rv_kv_pages_bytes(&p, want);
+	RV_TRY(rv_kv_pages_bytes(&p, want));
+	/* Pages of another format have slabs of their own, the last of which may be nearly empty. */
+	if (o->kv_policy)
+		*want += 2 * (size_t)o->kv_policy->n_tiers * RV_POOL_PAGE_BYTES;
+	return RV_OK;
 }
 
 /* Counts all that evaluation may touch: reserving takes no memory, but later nothing can be refused. */
@@ -160,6 +164,20 @@ static rv_status check_length(const rv_context *ctx, int32_t seq, int64_t length
 	                         (long long)ctx->length[seq], verb, (long long)length);
 }
 
+/* A tiered policy stores old pages as a whole: they can be dropped, not cut. */
+static rv_status check_cut(const rv_context *ctx, int32_t seq, int64_t length) {
+	const rv_kv_page *pages;
+	if (!ctx->tiers)
+		return RV_OK;
+	rv_kv_seq_pages(ctx->pages, seq, &pages);
+	return length < ctx->length[seq] ? rv_kv_tiers_check_cut(ctx->tiers, pages, length) : RV_OK;
+}
+
+static void touch(rv_context *ctx, int32_t seq) {
+	if (ctx->tiers)
+		rv_kv_tiers_touch(ctx->tiers, seq);
+}
+
 int64_t rv_seq_length(const rv_context *ctx, int32_t seq) {
 	return seq < 0 || seq >= ctx->options.n_seqs ? -1 : ctx->length[seq];
 }
@@ -172,8 +190,10 @@ rv_status rv_seq_truncate(rv_context *ctx, int32_t seq, int64_t length) {
 	RV_TRY(check_seq(ctx, seq));
 	RV_TRY(check_length(ctx, seq, length, "keep"));
 	rv_draft_rows_drop(&ctx->drafts, seq);
+	RV_TRY(check_cut(ctx, seq, length));
 	if (ctx->pages)
 		rv_kv_seq_truncate(ctx->pages, seq, length);
+	touch(ctx, seq);
 	ctx->length[seq] = length;
 	return RV_OK;
 }
@@ -182,6 +202,8 @@ rv_status rv_seq_copy(rv_context *ctx, int32_t from, int32_t to, int64_t length)
 	RV_TRY(check_seq(ctx, from));
 	RV_TRY(check_seq(ctx, to));
 	RV_TRY(check_length(ctx, from, length, "copy"));
+	RV_TRY(check_cut(ctx, from, length));
+	touch(ctx, to);
 	rv_draft_rows_drop(&ctx->drafts, to);
 	if (ctx->pages)
 		rv_kv_seq_fork(ctx->pages, from, to, length);
@@ -236,6 +258,9 @@ rv_status rv_seq_attach(rv_context *ctx, int32_t seq, const int32_t *pages, int6
 	if (n < 0 || n > ctx->options.n_ctx / tokens)
 		return rv_fail(RV_ERR_INVALID, "%lld pages do not fit %lld tokens", (long long)n,
 		               (long long)ctx->options.n_ctx);
+	if (ctx->tiers)
+		RV_TRY(rv_kv_tiers_check_attach(ctx->tiers, pages, n));
+	touch(ctx, seq);
 	rv_kv_seq_attach(ctx->pages, seq, pages, n);
 	ctx->length[seq] = n * tokens;
 	ctx->seq_adapter[seq] = adapter;

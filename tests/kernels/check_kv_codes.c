@@ -8,7 +8,7 @@
 enum { BLOCK = RV_ATTN_BLOCK, MAX_DIM = 256 };
 
 /* What a format is given beside the block, and its values in plain floats. */
-static float rope[MAX_DIM * BLOCK], books[2 * RV_KV_BOOK], feedback[MAX_DIM * MAX_DIM];
+static float rope[MAX_DIM * BLOCK], books[RV_KV_BOOKS], feedback[MAX_DIM * MAX_DIM];
 static float keys[MAX_DIM * BLOCK], values[MAX_DIM * BLOCK]; /* as encoded */
 
 static int bits_of(rv_kv_format format) {
@@ -37,8 +37,9 @@ static rv_kv_code_block make_block(checker *c, rv_kv_format format, int64_t n, i
 		}
 	}
 	for (int i = 0; i <= last; i++) {
-		books[i] = (float)i / (float)last;
-		books[RV_KV_BOOK + i] = books[i] * books[i];
+		float *pair = books + (last == 3 ? 2 * RV_KV_BOOK : 0);
+		pair[i] = (float)i / (float)last;
+		pair[RV_KV_BOOK + i] = pair[i] * pair[i];
 	}
 	for (int64_t i = 0; i < head_dim * head_dim; i++) {
 		feedback[i] = 0.02f * gauss(c);
