@@ -59,7 +59,7 @@ rv_status __wrap_rv_context_eval(rv_context *ctx, const rv_row *rows, int64_t n)
 const float *__real_rv_context_logits(const rv_context *ctx, int64_t row);
 const float *__wrap_rv_context_logits(const rv_context *ctx, int64_t row);
 const float *__wrap_rv_context_logits(const rv_context *ctx, int64_t row) {
-	static float bad[512];
+	static float bad[320];
 	if (row != fault.nan_row)
 		return __real_rv_context_logits(ctx, row);
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)

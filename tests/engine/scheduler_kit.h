@@ -6,7 +6,6 @@
 #include "base/rng.h"
 #include "engine/kv_pages.h"
 #include "engine/scheduler.h"
-#include "model/gguf_set.h"
 #include "tests/support/tiny_model.h"
 
 enum { KIT_CTX = 96, KIT_PROMPT = 70, KIT_NEW = 24, KIT_KINDS = 24, KIT_STOPS = 2 };
@@ -19,6 +18,37 @@ typedef struct kind {
 	rv_stop stop;
 } kind;
 
+/* ---- the model: 2 layers, 64 wide; a token takes 2 KiB of keys and values in F32, so that the
+ * smallest budget (2 MiB) holds 1024 ---- */
+
+static inline rv_hparams kit_hparams(void) {
+	rv_hparams hp = tiny_hparams();
+	hp.n_layers = 2;
+	hp.n_embd = hp.n_ff = 64;
+	hp.n_heads = 2;
+	hp.n_vocab = 320;
+	return hp;
+}
+
+static inline void kit_file(char path[1024]) {
+	tiny_model_file(path, "qwen2", "F16"); /* a name of its own */
+	rv_synth_options o = {.arch = rv_arch_by_name("qwen2", 5),
+	                      .hp = kit_hparams(),
+	                      .target = rv_quant_target_by_name("F16"),
+	                      .seed = 7};
+	assert_ok(rv_synth_file(path, &o));
+}
+
+static inline rv_model *kit_model(void) {
+	char path[1024];
+	rv_model *m;
+	kit_file(path);
+	rv_status st = rv_model_open(&m, path, NULL);
+	unlink(path);
+	assert_ok(st);
+	return m;
+}
+
 /* ---- adapters: set 1 and 2 of every context; set 0 is empty ---- */
 
 enum { KIT_RANK = 4, KIT_SETS = 3 };
@@ -30,11 +60,11 @@ static inline rv_adapter *make_adapter(rv_model *of, uint64_t seed) {
 	rv_gguf_writer *w;
 	rv_adapter *adapter;
 	rv_rng rng;
-	float x[512 * KIT_RANK];
-	const rv_hparams hp = tiny_hparams();
+	float x[64 * KIT_RANK];
+	const rv_hparams hp = kit_hparams();
 	const int64_t dims[2][2] = {{hp.n_embd, KIT_RANK}, {KIT_RANK, hp.n_ff}};
 	rv_rng_seed(&rng, seed);
-	tiny_model_file(path, "qwen2", "F16"); /* a name to write to */
+	kit_file(path); /* a name to write to */
 	assert_ok(rv_gguf_writer_open(&w, path));
 	assert_ok(rv_gguf_write_string(w, "general.type", "adapter"));
 	assert_ok(rv_gguf_write_string(w, "adapter.type", "lora"));
@@ -62,7 +92,7 @@ static inline void use_adapter(rv_context *ctx, int32_t set, rv_adapter *adapter
 	assert_ok(rv_context_set_adapters(ctx, set, &use, adapter != NULL));
 }
 
-/* F32, so that pages are large: those of 64 tokens are ten in the smallest budget. */
+/* F32, so that pages are large. */
 static inline rv_context *kit_context(rv_model *of, int32_t n_seqs, int32_t n_batch, int32_t page_size,
                                       size_t budget_bytes) {
 	rv_context *ctx;
@@ -90,7 +120,7 @@ static inline void run_alone(rv_model *of, kind *k) {
 	o.n_predict = q->max_tokens;
 	use_adapter(ctx, 0, kit_adapters[q->adapter]); /* rv_generate knows set 0 only */
 	o.ignore_end = q->ignore_end;
-	assert_ok(rv_sampler_create(&sampler, &q->sampling, tiny_hparams().n_vocab));
+	assert_ok(rv_sampler_create(&sampler, &q->sampling, kit_hparams().n_vocab));
 	assert_ok(rv_generate(ctx, 0, q->prompt, q->n_prompt, sampler, &o, k->alone, &result));
 	k->n_alone = result.n_generated;
 	k->stop = result.stop;
@@ -115,7 +145,7 @@ static inline void make_kinds(rv_model *of, kind *all, uint64_t seed) {
 		q.prompt = k->prompt;
 		q.n_prompt = 1 + (int64_t)rv_rng_below(&rng, (uint64_t)most);
 		for (int64_t j = 0; j < q.n_prompt; j++)
-			k->prompt[j] = (int32_t)rv_rng_below(&rng, (uint64_t)tiny_hparams().n_vocab);
+			k->prompt[j] = (int32_t)rv_rng_below(&rng, (uint64_t)kit_hparams().n_vocab);
 		q.max_tokens = i == 7 ? -1 : (int64_t)rv_rng_below(&rng, KIT_NEW);
 		q.ignore_end = i == 7;
 		q.sampling.seed = rv_rng_u64(&rng);
@@ -140,7 +170,7 @@ static kind kinds[KIT_KINDS];
 
 static inline int open_model(void **state) {
 	(void)state;
-	model = tiny_model("qwen2", "Q4_K_M");
+	model = kit_model();
 	for (int i = 1; i < KIT_SETS; i++)
 		kit_adapters[i] = make_adapter(model, (uint64_t)i);
 	make_kinds(model, kinds, 3);

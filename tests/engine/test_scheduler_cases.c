@@ -131,11 +131,11 @@ static void a_higher_priority_preempts(void **state) {
 	}
 }
 
-/* Ten sequences that all grow to the end of the context, in memory for seven: the last ones give way.
+/* Twelve sequences that all grow to the end of the context, in memory for ten: the last ones give way.
  */
 static void pages_run_out(void **state) {
 	(void)state;
-	enum { N = 10 };
+	enum { N = 12 };
 	static ticket t[N];
 	no_faults();
 	for (int way = RV_PREEMPT_RECOMPUTE; way <= RV_PREEMPT_NEVER; way++) {
@@ -212,7 +212,7 @@ static void prefixes_are_shared(void **state) {
 		k[i].request.max_tokens = 6;
 		k[i].request.adapter = i == N - 1 ? 2 : 0; /* it shares nothing */
 		for (int j = 0; j < COMMON + 1 + i; j++)
-			k[i].prompt[j] = j < COMMON ? 7 * j + 1 : 50 * i + j;
+			k[i].prompt[j] = j < COMMON ? 5 * j + 1 : 20 * i + j;
 		run_alone(model, &k[i]);
 	}
 	assert_ok(rv_prefix_cache_create(&o.prefix, ctx));
@@ -472,7 +472,7 @@ static void bad_arguments(void **state) {
 	REFUSED(bad.adapter = -1, RV_ERR_INVALID);
 	REFUSED(bad.n_stop_tokens = -1, RV_ERR_INVALID);
 	REFUSED(bad.sampling.top_p = 7, RV_ERR_INVALID);
-	tokens[1] = 512;
+	tokens[1] = 320;
 	REFUSED((void)0, RV_ERR_INVALID);
 	tokens[1] = -1;
 	REFUSED((void)0, RV_ERR_INVALID);
