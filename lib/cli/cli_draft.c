@@ -70,7 +70,8 @@ static int open_model(const rv_cli *cli, rv_cli_draft *d, const rv_cli_model *lo
 		path = found;
 	}
 	rv_cli_model how = *load;
-	how.n_adapters = 0; /* the adapters are the target's */
+	how.n_adapters = 0; /* the adapters and the policy are the target's */
+	how.kv_policy = NULL;
 	how.n_ctx = 0;
 	int status = rv_cli_open_model(cli, path, &d->model);
 	if (status != RV_CLI_GO)

@@ -51,6 +51,19 @@ const rv_option rv_cli_context_options[] = {
          .offset = AT(kv),
          .choices = rv_cli_kv_types,
          .help = "type of cached keys and values"},
+        {.name = "kv-policy",
+         .kind = RV_OPT_STRING,
+         .offset = AT(kv_policy),
+         .value_name = "NAME[:tail=N][:warm=N][:store=FORMAT]|FILE.json",
+         .help = "how keys and values are stored as they age: flat, two-tier, three-tier, "
+                 "three-tier-kivi, 2-bit, kvquant, squat"},
+        {.name = "page-size",
+         .kind = RV_OPT_INT,
+         .offset = AT(page_size),
+         .min = 0,
+         .max = 256,
+         .unit = "tokens",
+         .help = "of a KV page, a power of two from 8; 0: a sequence in one piece"},
         {.name = "attn",
          .kind = RV_OPT_ENUM,
          .offset = AT(attention),
@@ -74,6 +87,7 @@ rv_cli_model rv_cli_model_defaults(void) {
 	rv_context_options o = rv_context_defaults();
 	return (rv_cli_model){.n_ctx = o.n_ctx,
 	                      .n_batch = o.n_batch,
+	                      .page_size = o.page_size,
 	                      .backend = (int)o.backend,
 	                      .kv = (int)o.kv_type,
 	                      .attention = (int)o.attention};
@@ -157,14 +171,30 @@ static rv_status add_adapters(rv_cli_model *args, const rv_model *model) {
 	return RV_OK;
 }
 
+/* On text of the model's own. */
+static rv_status calibrate(const rv_cli *cli, rv_cli_model *args, rv_model *model) {
+	int64_t n = rv_model_hparams(model)->n_ctx_train / 64 * 64;
+	if (!args->kv_policy || !rv_kv_policy_needs_calibration(&args->policy))
+		return RV_OK;
+	return rv_kv_calibrate_self(&args->calibration, model, n < 512 ? n : 512,
+	                            (uint64_t)cli->common.seed);
+}
+
 int rv_cli_open_load(const rv_cli *cli, rv_cli_model *args, rv_model **out) {
+	if (args->kv_policy && rv_kv_policy_parse(&args->policy, args->kv_policy) != RV_OK)
+		return rv_cli_usage(cli, "--kv-policy: %s", rv_error_message());
 	int status = rv_cli_open_model(cli, args->model, out);
-	return status == RV_CLI_GO && add_adapters(args, *out) != RV_OK ? rv_cli_fail(cli) : status;
+	if (status == RV_CLI_GO &&
+	    (add_adapters(args, *out) != RV_OK || calibrate(cli, args, *out) != RV_OK))
+		return rv_cli_fail(cli);
+	return status;
 }
 
 void rv_cli_close_load(rv_cli_model *args, rv_model *model) {
 	while (args->n_adapters > 0)
 		rv_adapter_release(args->adapters[--args->n_adapters].adapter);
+	rv_kv_calibration_destroy(args->calibration);
+	args->calibration = NULL;
 	rv_model_release(model);
 }
 
@@ -174,6 +204,9 @@ rv_context_options rv_cli_context(const rv_cli *cli, const rv_cli_model *args, c
 	options.n_batch = (int32_t)args->n_batch;
 	options.backend = (rv_backend_kind)args->backend;
 	options.kv_type = (rv_kv_type)args->kv;
+	options.page_size = (int32_t)args->page_size;
+	options.kv_policy = args->kv_policy ? &args->policy : NULL;
+	options.kv_calibration = args->calibration;
 	options.attention = (rv_attn_kind)args->attention;
 	options.adapters = args->adapters;
 	options.n_adapters = args->n_adapters;

@@ -5,16 +5,22 @@
 #include "base/threads.h"
 #include "cli/cli.h"
 #include "engine/context.h"
+#include "engine/kv_calibration.h"
+#include "engine/kv_policy.h"
 
 typedef struct rv_cli_model {
 	const char *model; /* NULL: the shipped nano */
 	int64_t n_ctx;     /* 0: by the model */
 	int64_t n_batch;
+	int64_t page_size;                            /* of the KV cache, tokens; 0: in one piece */
+	const char *kv_policy;                        /* NULL: flat */
 	int backend, kv, attention;                   /* rv_backend_kind, rv_kv_type, rv_attn_kind */
 	int variant;                                  /* rv_cli_variants */
 	rv_option_list lora;                          /* FILE or FILE:SCALE */
 	rv_adapter_use adapters[RV_ADAPTER_SET_USES]; /* opened by rv_cli_open_load */
 	int n_adapters;
+	rv_kv_policy policy; /* likewise */
+	rv_kv_calibration *calibration;
 } rv_cli_model;
 
 extern const rv_option rv_cli_model_options[];   /* -m */

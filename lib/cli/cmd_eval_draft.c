@@ -209,8 +209,9 @@ static int load(work *w) {
 	if (rv_perplexity_comparable(w->draft_model, w->target_model) != RV_OK || read_text(w) != RV_OK)
 		return rv_cli_fail(w->cli);
 	w->load.n_ctx = w->how.chunk + w->how.k;
-	rv_cli_model plain = w->load; /* the adapters are the target's */
+	rv_cli_model plain = w->load; /* the adapters and the policy are the target's */
 	plain.n_adapters = 0;
+	plain.kv_policy = NULL;
 	status = rv_cli_open_context(w->cli, &w->load, w->target_model, &w->target);
 	if (status == RV_CLI_GO)
 		status = rv_cli_open_context(w->cli, &plain, w->draft_model, &w->draft);

@@ -264,8 +264,9 @@ static int load(work *w) {
 		return rv_cli_fail(w->cli);
 	if (read_text(w) != RV_OK)
 		return rv_cli_fail(w->cli);
-	rv_cli_model plain = w->load; /* the base has no adapters */
+	rv_cli_model plain = w->load; /* the base has no adapters and a flat cache */
 	plain.n_adapters = 0;
+	plain.kv_policy = NULL;
 	status = rv_cli_open_context(w->cli, &w->load, w->model, &w->ctx);
 	if (status == RV_CLI_GO && w->base_model != NULL)
 		status = rv_cli_open_context(w->cli, &plain, w->base_model, &w->base);

@@ -28,6 +28,9 @@ for kv in f32 f16 q8; do golden "cache $kv" --kv $kv; done
 golden 'standard attention' --attn standard
 golden 'standard attention by blocks' --attn standard-causal
 golden 'one row a batch' -b 1
+golden 'cache in one piece' --page-size 0
+golden 'pages of 8 tokens' --page-size 8
+golden 'old pages as q8' --page-size 8 --kv-policy two-tier:tail=16
 golden 'the F16 file' -m "$models/stories260K.f16.gguf"
 golden 'ids with blanks' --tokens ' 1 '
 golden 'top-k 1 at a temperature' --temp 1 --top-k 1

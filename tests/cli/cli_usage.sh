@@ -49,6 +49,8 @@ bad_value --repeat-penalty 0 -1 nan
 bad_value --kv q9 F16 ''
 bad_value --backend gpu hybrid
 bad_value --attn fast
+bad_value --kv-policy three 'two-tier:' '2-bit:tail=x' 'two-tier:store=q9' ''
+bad_value --page-size -1 257 x
 bad_value --variant expert
 bad_value --stop ''
 bad_value --tokens '' ' ' 1,x -1 1.5 99999999999 3072
@@ -66,9 +68,11 @@ refused 'run without a prompt' 2 '--prompt' run -m "$model"
 refused 'run with two prompts' 2 '--prompt' run -m "$model" -p a --tokens 1
 refused 'run with a stray word' 2 "'stray'" run -m "$model" --tokens 1 stray
 refused 'run with an empty prompt' 2 'empty' run -m "$model" -p ''
+refused 'a policy for a cache in one piece' 1 'paged' run -m "$model" --tokens 1 --kv-policy 2-bit --page-size 0
+refused 'a page of 12 tokens' 1 'page size' run -m "$model" --tokens 1 --page-size 12
 refused 'a value for a flag' 2 '--ids' run -m "$model" --tokens 1 --ids=1
 # Options that come with later parts of the project must not be taken and ignored.
-for option in --kv-policy --sona --store --session --draft --spec-rule; do
+for option in --sona --store --session; do
 	refused "run $option" 2 "$option" run -m "$model" --tokens 1 $option x
 done
 long=$(head -c 120000 /dev/zero | tr '\0' a)
