@@ -285,6 +285,8 @@ rv_status rv_load_run(rv_load *l, double at_least_s, int64_t at_least_steps, rv_
 	                                  before.prefill_tokens - before.decode_tokens,
 	                        .n_tokens = after.n_generated - before.n_generated,
 	                        .n_done = l->n_done,
+	                        .eval_s = 1e-9 * (double)(after.eval_ns - before.eval_ns),
+	                        .sample_s = 1e-9 * (double)(after.sample_ns - before.sample_ns),
 	                        .mean_live = n_steps > 0 ? (double)live / (double)n_steps : NAN};
 	out->mean_running = (double)(after.running_steps - before.running_steps) /
 	                    (double)(out->n_steps > 0 ? out->n_steps : 1);

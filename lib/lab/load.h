@@ -39,6 +39,7 @@ typedef struct rv_load_window {
 	double seconds; /* of the load's clock */
 	int64_t n_steps, n_rows, n_tokens,
 	        n_done;                 /* rows evaluated, tokens delivered, requests answered */
+	double eval_s, sample_s;        /* of the seconds: evaluating, choosing tokens */
 	double mean_running, mean_live; /* over steps: requests that hold a sequence; all */
 	/* s; NaN: none in this window */
 	double first[RV_PERCENTILES];  /* due to first token */
