@@ -236,7 +236,8 @@ static void op_destroy(rv_backend *be) {
 	if (!be)
 		return;
 	rv_cpu *c = cpu_of(be);
-	rv_threads_destroy(c->threads);
+	if (!c->options.threads)
+		rv_threads_destroy(c->threads);
 	rv_vm_free(c->scratch, c->scratch_bytes);
 	rv_free(c);
 }
@@ -295,7 +296,8 @@ rv_status rv_cpu_backend_create(rv_backend **out, const rv_cpu_options *o) {
 	c->options = *o;
 	c->k = rv_kernels_for(o->kind == RV_BACKEND_REF ? RV_LEVEL_REF : o->level);
 	rv_threads_options t = {o->n_threads, o->pin};
-	rv_status st = rv_threads_create(&c->threads, &t);
+	c->threads = o->threads;
+	rv_status st = c->threads ? RV_OK : rv_threads_create(&c->threads, &t);
 	if (st == RV_OK) {
 		c->thread_bytes = thread_scratch(o);
 		c->scratch_bytes = rv_cpu_scratch_bytes(o, rv_threads_count(c->threads));
@@ -319,6 +321,6 @@ rv_status rv_cpu_backend_create(rv_backend **out, const rv_cpu_options *o) {
 	return RV_OK;
 }
 
-const rv_threads *rv_cpu_threads(const rv_backend *be) {
+rv_threads *rv_cpu_threads(const rv_backend *be) {
 	return ((const rv_cpu *)be)->threads;
 }

@@ -11,7 +11,8 @@ typedef struct rv_cpu_options {
 	rv_level level;
 	rv_attn_kind attention;
 	int n_threads, pin;
-	int64_t n_batch; /* most rows of a tensor */
+	rv_threads *threads; /* borrowed; NULL: its own */
+	int64_t n_batch;     /* most rows of a tensor */
 	int64_t n_ctx;
 	int64_t max_k; /* longest row of a weight */
 	int64_t head_dim, n_heads, n_kv_heads;
@@ -24,7 +25,7 @@ size_t rv_cpu_scratch_bytes(const rv_cpu_options *options, int n_threads);
 /* Owned by the caller, who ends it with ops->destroy. RV_ERR_UNSUPPORTED (BLAS is not installed) or
  * RV_ERR_NO_MEMORY; *out is NULL then. */
 rv_status rv_cpu_backend_create(rv_backend **out, const rv_cpu_options *options);
-const rv_threads *rv_cpu_threads(const rv_backend *be); /* borrowed */
+rv_threads *rv_cpu_threads(const rv_backend *be); /* borrowed */
 
 /* ---- shared by the files of the backend ---- */
 

@@ -58,6 +58,8 @@ static rv_status resolve(rv_context_options *o, const rv_model *model) {
 	if (o->n_threads < 0 || o->n_threads > RV_MAX_THREADS)
 		return rv_fail(RV_ERR_INVALID, "%d threads: not in [0, %d]", o->n_threads,
 		               RV_MAX_THREADS);
+	if (o->threads)
+		o->n_threads = rv_threads_count(o->threads);
 	if (o->n_threads == 0)
 		o->n_threads = rv_threads_default_count();
 	rv_cache_sizes caches = rv_cache_sizes_get();
@@ -83,6 +85,7 @@ static rv_cpu_options cpu_options(const rv_context_options *o, const rv_model *m
 	                        .level = o->level,
 	                        .attention = o->attention,
 	                        .n_threads = o->n_threads,
+	                        .threads = o->threads,
 	                        .pin = o->pin,
 	                        .n_batch = o->n_batch,
 	                        .n_ctx = o->n_ctx,
@@ -136,7 +139,8 @@ static rv_status create_into(rv_context *ctx, const rv_context_options *options)
 	                                   rv_draft_rows_bytes(hp, o->kv_type, o->n_draft)));
 	RV_TRY(rv_context_kv_open(ctx));
 	RV_TRY(rv_cpu_backend_create(&ctx->backend, &cpu));
-	report_threads(o, rv_cpu_threads(ctx->backend));
+	if (!o->threads)
+		report_threads(o, rv_cpu_threads(ctx->backend));
 	RV_TRY(rv_context_tiers_open(ctx));
 	ctx->buffer.bytes = activation_bytes(hp, o->n_batch);
 	RV_TRY(rv_vm_alloc(&ctx->buffer.base, ctx->buffer.bytes, "activations"));
@@ -201,6 +205,9 @@ const rv_context_options *rv_context_get_options(const rv_context *ctx) {
 }
 const char *rv_context_threads_report(const rv_context *ctx) {
 	return rv_threads_report(rv_cpu_threads(ctx->backend));
+}
+struct rv_threads *rv_context_threads(const rv_context *ctx) {
+	return rv_cpu_threads(ctx->backend);
 }
 size_t rv_context_scratch_bytes(const rv_context *ctx) {
 	rv_cpu_options cpu = cpu_options(&ctx->options, ctx->model);

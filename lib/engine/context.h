@@ -65,6 +65,8 @@ typedef struct rv_context_options {
 	rv_attn_kind attention;                         /* default FLASH */
 	int n_threads;                                  /* 0: rv_threads_default_count() */
 	int pin;                                        /* default 1 */
+	struct rv_threads *threads; /* of another context with the same caller, which outlives this one
+	                               (rv_context_threads); NULL: its own */
 	size_t l1d_bytes, l2_bytes; /* caches that attention's tiles are cut for; 0: this machine's */
 	const rv_adapter_use *adapters; /* of set 0, as rv_context_set_adapters; NULL: none */
 	int n_adapters;
@@ -90,6 +92,8 @@ rv_model *rv_context_model(const rv_context *ctx);
 /* With defaults resolved; n_threads are those that run. */
 const rv_context_options *rv_context_get_options(const rv_context *ctx);
 const char *rv_context_threads_report(const rv_context *ctx);
+/* For contexts that take turns with this one, whose threads would stand in each other's way. */
+struct rv_threads *rv_context_threads(const rv_context *ctx);
 /* What the cache may take: reserved at once when it is in one piece, the budget when it is paged. */
 size_t rv_context_kv_bytes(const rv_context *ctx);
 size_t rv_context_scratch_bytes(const rv_context *ctx);
