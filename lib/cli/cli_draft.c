@@ -79,7 +79,9 @@ static int open_model(const rv_cli *cli, rv_cli_draft *d, const rv_cli_model *lo
 	int64_t n_ctx = rv_context_get_options(target)->n_ctx;
 	int64_t trained = rv_model_hparams(d->model)->n_ctx_train;
 	how.n_ctx = n_ctx < trained ? n_ctx : trained;
-	return rv_cli_open_context(cli, &how, d->model, &d->ctx);
+	rv_context_options options = rv_cli_context(cli, &how, d->model);
+	options.threads = rv_context_threads(target); /* the two take turns */
+	return rv_context_create(&d->ctx, d->model, &options) == RV_OK ? RV_CLI_GO : rv_cli_fail(cli);
 }
 
 /* ---- opening ---- */
