@@ -41,15 +41,15 @@ static void copy_all(rv_context *ctx, int32_t seq, kept *k, int restoring) {
 	}
 }
 
-/* Pages of other formats than new ones have are not rows that could be put back here. */
+/* Only rows of the cache's own type can be put back as they were. */
 static rv_status check_formats(const rv_context *ctx, int32_t seq) {
-	const rv_kv_page *pages;
+	const rv_kv_page *pages = NULL;
 	int64_t n = ctx->pages ? rv_kv_seq_pages(ctx->pages, seq, &pages) : 0;
+	int own = !ctx->tiers;
 	for (int64_t i = 0; i < n; i++)
-		if (rv_kv_page_lane(ctx->pages, pages[i], 0).type != ctx->options.kv_type)
-			return rv_fail(RV_ERR_UNSUPPORTED,
-			               "sequence %d: swapping pages of several formats", seq);
-	return RV_OK;
+		own &= rv_kv_page_format(ctx->pages, pages[i]) == (int)ctx->options.kv_type;
+	return own ? RV_OK
+	           : rv_fail(RV_ERR_UNSUPPORTED, "sequence %d: swapping pages of several formats", seq);
 }
 
 static rv_status save(void *user, rv_context *ctx, int32_t seq, void **out) {

@@ -6,10 +6,12 @@
 #include <stdatomic.h>
 
 static atomic_int n_allocations;
+static int fail_at; /* number of the allocation that fails; 0: none */
 void *__real_aligned_alloc(size_t alignment, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size) {
-	atomic_fetch_add(&n_allocations, 1);
+	if (atomic_fetch_add(&n_allocations, 1) + 1 == fail_at)
+		return NULL;
 	return __real_aligned_alloc(alignment, size);
 }
 
@@ -190,11 +192,85 @@ static void steps_allocate_nothing(void **state) {
 	rv_context_destroy(ctx);
 }
 
+/* The n-th allocation of creating and submitting fails: so does the call, and the next one works. */
+static void out_of_memory(void **state) {
+	(void)state;
+	rv_context *ctx = kit_context(model, 2, 32, 8, 0);
+	rv_scheduler *s;
+	ticket t = {0};
+	int n = 0;
+	for (rv_status st = RV_ERR_NO_MEMORY; st != RV_OK; n++) {
+		atomic_store(&n_allocations, 0);
+		fail_at = n + 1;
+		st = rv_scheduler_create(&s, ctx, NULL);
+		fail_at = 0;
+		assert_true(st == RV_OK || (st == RV_ERR_NO_MEMORY && s == NULL));
+	}
+	assert_in_range(n, 6, 20);
+	rv_request q = kinds[5].request;
+	q.on_token = ticket_token;
+	q.on_done = ticket_done;
+	q.user = &t;
+	t.k = &kinds[5];
+	n = 0;
+	for (rv_status st = RV_ERR_NO_MEMORY; st != RV_OK; n++) {
+		rv_scheduler_stats stats;
+		rv_scheduler_get_stats(s, &stats);
+		assert_int_equal(stats.n_submitted, 0);
+		atomic_store(&n_allocations, 0);
+		fail_at = n + 1;
+		st = rv_scheduler_submit(s, &q, &t.id);
+		fail_at = 0;
+		assert_true(st == RV_OK || st == RV_ERR_NO_MEMORY);
+	}
+	assert_in_range(n, 5, 10);
+	assert_ok(rv_scheduler_run(s));
+	assert_null(ticket_trouble(&t));
+	nothing_held(s, ctx);
+	rv_scheduler_destroy(s);
+	rv_context_destroy(ctx);
+}
+
+/* A sequence for which there is no memory aside is evaluated again. */
+static void nowhere_to_swap(void **state) {
+	(void)state;
+	enum { N = 12 };
+	static ticket t[N];
+	rv_scheduler *s;
+	rv_scheduler_stats stats;
+	rv_scheduler_options o = rv_scheduler_defaults();
+	for (int refused = 0; refused < 2; refused++) {
+		rv_context *ctx = kit_context(model, N, 64, 8, RV_POOL_PAGE_BYTES);
+		o.preempt = RV_PREEMPT_SWAP;
+		assert_ok(rv_scheduler_create(&s, ctx, &o));
+		for (int i = 0; i < N; i++)
+			ticket_submit(s, &t[i], &kinds[7], 0);
+		int64_t n_live = 1;
+		while (n_live > 0) {
+			atomic_store(&n_allocations, 0);
+			fail_at = refused ? 1 : 0; /* of each step */
+			assert_ok(rv_scheduler_step(s, &n_live));
+			fail_at = 0;
+		}
+		rv_scheduler_get_stats(s, &stats);
+		assert_true(stats.n_preempted > 0);
+		assert_int_equal(stats.n_swapped > 0, !refused);
+		assert_int_equal(stats.again_tokens > 0, refused);
+		for (int i = 0; i < N; i++)
+			assert_null(ticket_trouble(&t[i]));
+		nothing_held(s, ctx);
+		rv_scheduler_destroy(s);
+		rv_context_destroy(ctx);
+	}
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(thousand),
 	        cmocka_unit_test(other_threads),
 	        cmocka_unit_test(steps_allocate_nothing),
+	        cmocka_unit_test(out_of_memory),
+	        cmocka_unit_test(nowhere_to_swap),
 	};
 	return cmocka_run_group_tests_name("scheduler, live", tests, open_model, close_model);
 }
