@@ -51,7 +51,7 @@ typedef struct scale {
 static const scale scales[RV_PROFILE_COUNT][RV_QUALITY_N_DEPTHS] = {
         [RV_PROFILE_SMOKE] = {SMOKE, SMOKE},
         [RV_PROFILE_QUICK] = {{{2, 10, 10, 24, 24, 1, 24}, -1, 160, 5e7},
-                              {{4, 20, 20, 40, 40, 1, 50}, -1, 160, 5e7}},
+                              {{2, 20, 20, 40, 40, 1, 50}, -1, 160, 5e7}},
         [RV_PROFILE_FULL] = {FULL, FULL},
 };
 
