@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "base/vm.h"
+#include "engine/kv_convert.h"
 #include "engine/kv_slabs.h"
 
 #include <pthread.h>
@@ -497,18 +498,13 @@ static int64_t pages_for(const rv_kv_pages *kv, int64_t n) {
 	return (n + kv->mask) >> kv->shift;
 }
 
-/* The first n rows of every lane. */
-static void copy_rows(rv_kv_pages *kv, rv_kv_page from, rv_kv_page to, int64_t n) {
-	for (int64_t lane = 0; lane < kv->n_lanes; lane++) {
-		rv_kv_lane src = rv_kv_page_lane(kv, from, lane), dst = rv_kv_page_lane(kv, to, lane);
-		memcpy(dst.keys, src.keys, (size_t)n * src.stride);
-		memcpy(dst.values, src.values, (size_t)n * src.stride);
-	}
-}
-
-/* The page that position `from` is in has others' references and rows of this sequence before it. */
+/* The page that position `from` is in has rows of this sequence before it, and others' references or
+ * another format than rows are appended in. */
 static int must_copy(const rv_kv_pages *kv, int32_t seq, int64_t from) {
-	return (from & kv->mask) && kv->pages[table_of(kv, seq)[from >> kv->shift]].refs > 1;
+	if (!(from & kv->mask))
+		return 0;
+	const page_entry *e = &kv->pages[table_of(kv, seq)[from >> kv->shift]];
+	return e->refs > 1 || e->format != (int)kv->options.type;
 }
 
 int64_t rv_kv_seq_needs(const rv_kv_pages *kv, int32_t seq, int64_t from, int64_t to) {
@@ -523,8 +519,8 @@ rv_status rv_kv_seq_reserve(rv_kv_pages *kv, int32_t seq, int64_t from, int64_t 
 	rv_kv_seq_truncate(kv, seq, from);
 	if (must_copy(kv, seq, from)) {
 		rv_kv_page *at = &table[from >> kv->shift], copy;
-		RV_TRY(rv_kv_page_create(kv, kv->pages[*at].format, &copy));
-		copy_rows(kv, *at, copy, from & kv->mask);
+		RV_TRY(rv_kv_page_create(kv, kv->options.type, &copy));
+		rv_kv_page_copy_rows(kv, kv->options.hp->head_dim, from & kv->mask, *at, copy);
 		rv_kv_page_release(kv, *at);
 		*at = copy;
 		kv->n_copies++;

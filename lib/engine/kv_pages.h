@@ -42,8 +42,8 @@ rv_kv_view rv_kv_pages_view(const rv_kv_pages *kv);
 /* ---- sequences ---- */
 
 /* Makes positions [from, to) of a sequence writable: pages beyond its table are added, a page that
- * others hold too is copied up to `from`. RV_ERR_LIMIT when there is no memory; what was added before
- * stays until rv_kv_seq_truncate. */
+ * others hold too, or of another format than new ones, is copied up to `from`. RV_ERR_LIMIT when there
+ * is no memory; what was added before stays until rv_kv_seq_truncate. */
 rv_status rv_kv_seq_reserve(rv_kv_pages *kv, int32_t seq, int64_t from, int64_t to);
 /* Keeps the pages of the first n positions. */
 void rv_kv_seq_truncate(rv_kv_pages *kv, int32_t seq, int64_t n);

@@ -42,7 +42,6 @@ struct rv_kv_pressure {
 	 * they replace wider ones */
 	rv_kv_page *reserve[RV_KV_COUNT]; /* [n_reserve] */
 	int64_t n_reserve, n_reserved[RV_KV_COUNT];
-	float *floats;
 	rv_kv_pressure_stats stats;
 	char refusal[RV_ERROR_MESSAGE_MAX];
 };
@@ -231,9 +230,8 @@ static int has_enough(rv_kv_pressure *p, rv_kv_type type) {
 
 static void convert(rv_kv_pressure *p, int32_t seq, int64_t i, rv_kv_page page, rv_kv_page fresh) {
 	int64_t tokens = rv_kv_pages_page_tokens(p->kv), n = p->ctx->length[seq] - i * tokens;
-	rv_kv_page_convert(p->kv, rv_kernels_for(p->ctx->options.level),
-	                   rv_model_hparams(p->ctx->model)->head_dim, n < tokens ? n : tokens, page,
-	                   fresh, p->floats);
+	rv_kv_page_convert(p->kv, rv_model_hparams(p->ctx->model)->head_dim, n < tokens ? n : tokens,
+	                   page, fresh);
 	rv_kv_page_release(p->kv, fresh);
 }
 
@@ -252,20 +250,6 @@ static rv_status quantize_seq(rv_kv_pressure *p, int32_t seq, rv_kv_type to, int
 		p->stats.n_quantized++;
 		++*n_done;
 	}
-	return RV_OK;
-}
-
-/* Rows are appended in the cache's type, so the last page has to have it. */
-static rv_status widen_last(rv_kv_pressure *p, int32_t seq) {
-	const rv_kv_page *pages;
-	rv_kv_page fresh;
-	rv_kv_type type = p->ctx->options.kv_type;
-	int64_t n = rv_kv_seq_pages(p->kv, seq, &pages);
-	if (p->ctx->length[seq] % rv_kv_pages_page_tokens(p->kv) == 0 ||
-	    rv_kv_page_format(p->kv, pages[n - 1]) == (int)type)
-		return RV_OK;
-	RV_TRY(rv_kv_page_create(p->kv, type, &fresh));
-	convert(p, seq, n - 1, pages[n - 1], fresh);
 	return RV_OK;
 }
 
@@ -352,16 +336,13 @@ static rv_status make_reserves(rv_kv_pressure *p) {
 
 static rv_status create_into(rv_kv_pressure *p) {
 	int32_t n = p->ctx->options.n_seqs;
-	int64_t head_dim = rv_model_hparams(p->ctx->model)->head_dim;
 	RV_TRY(RV_ALLOC(&p->seqs, n, "sequences"));
 	if (p->options.relief == RV_KV_REJECT)
 		return RV_OK;
 	if (p->options.relief == RV_KV_SPILL)
 		RV_TRY(make_folder(p));
-	if (p->options.relief == RV_KV_QUANTIZE) {
-		RV_TRY(RV_ALLOC(&p->floats, RV_ATTN_BLOCK * head_dim, "decoded rows"));
+	if (p->options.relief == RV_KV_QUANTIZE)
 		RV_TRY(make_reserves(p));
-	}
 	return rv_kv_pages_add_reclaim(p->kv, relieve, p);
 }
 
@@ -408,7 +389,6 @@ void rv_kv_pressure_destroy(rv_kv_pressure *p) {
 		rv_free(p->reserve[t]);
 	}
 	rv_free(p->folder);
-	rv_free(p->floats);
 	rv_free(p->seen);
 	rv_free(p->seqs);
 	rv_free(p);
@@ -446,14 +426,7 @@ rv_status rv_kv_pressure_use(rv_kv_pressure *p, int32_t seq) {
 		               (long long)s->n_tokens);
 	if (s->place == RV_KV_SPILLED)
 		RV_TRY(read_back(p, seq));
-	int listed = s->listed;
-	list_remove(p, seq); /* so that it does not give way to itself */
-	rv_status status = p->options.relief == RV_KV_QUANTIZE ? widen_last(p, seq) : RV_OK;
-	if (status != RV_OK) {
-		if (listed)
-			list_append(p, seq);
-		return status;
-	}
+	list_remove(p, seq);
 	s->users++;
 	return RV_OK;
 }

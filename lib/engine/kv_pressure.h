@@ -62,8 +62,7 @@ rv_kv_place rv_kv_pressure_place(const rv_kv_pressure *p, int32_t seq); /* of an
 
 /* The sequence is in use until rv_kv_pressure_idle is called as often. A spilled one is read back
  * first: RV_ERR_LIMIT when there is no room, RV_ERR_FORMAT and the like when its file was damaged; it
- * is then still spilled. A quantized one's last page becomes the cache's type again, to be appended to.
- * RV_ERR_NOT_FOUND: it was evicted. On failure it is not in use. */
+ * is then still spilled. RV_ERR_NOT_FOUND: it was evicted. On failure it is not in use. */
 rv_status rv_kv_pressure_use(rv_kv_pressure *p, int32_t seq);
 /* It may give way from now on, after those that became idle before it. */
 void rv_kv_pressure_idle(rv_kv_pressure *p, int32_t seq);

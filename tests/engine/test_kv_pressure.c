@@ -410,13 +410,58 @@ static void quantizes(void **state) {
 	rv_context_destroy(s.ctx);
 }
 
+/* Cut into a page that was quantized, or forked there, and gone on with: its rows are those of a page
+ * of the cache's type again, and other pages are untouched. */
+static void quantized_goes_on(void **state) {
+	(void)state;
+	subject s;
+	open_subject(&s, RV_KV_QUANTIZE);
+	int32_t n = 0;
+	rv_kv_pressure_stats stats = {0};
+	while (stats.n_quantized == 0) {
+		assert_ok(fill_idle(&s, n++));
+		rv_kv_pressure_get_stats(s.p, &stats);
+	}
+	for (int32_t q = 1; q < n; q++)
+		assert_ok(rv_kv_pressure_forget(s.p, q));
+	assert_ok(rv_kv_pressure_use(s.p, 0));
+	assert_ok(rv_kv_pressure_use(s.p, 1));
+	assert_int_equal(page_type(&s, 0, 1), RV_KV_Q8);
+	const rv_kv_page *pages;
+	rv_kv_seq_pages(s.kv, 0, &pages);
+	rv_kv_lane lane = rv_kv_page_lane(s.kv, pages[1], 3);
+	char before[PAGE * 260], row[512];
+	size_t bytes = PAGE * lane.stride;
+	assert_int_equal(bytes, sizeof before);
+	memcpy(before, lane.values, bytes);
+	assert_ok(rv_seq_copy(s.ctx, 0, 1, PAGE + 10));
+	assert_int_equal(rv_seq_pages_needed(s.ctx, 1, 1), 1);
+	assert_ok(fill(&s, 1, 20, NULL));
+	assert_int_equal(page_type(&s, 1, 0), RV_KV_Q8);
+	assert_int_equal(page_type(&s, 1, 1), RV_KV_F16);
+	assert_memory_equal(lane.values, before, bytes); /* sequence 0 has its own still */
+	assert_ok(rv_seq_truncate(s.ctx, 0, PAGE + 10));
+	assert_ok(fill(&s, 0, 20, NULL));
+	assert_int_equal(page_type(&s, 0, 1), RV_KV_F16);
+	const rv_kv_ops *ops = rv_kernels_for(RV_LEVEL_REF)->kv;
+	rv_kv_seq_pages(s.kv, 0, &pages);
+	lane = rv_kv_page_lane(s.kv, pages[1], 3);
+	for (size_t i = 0; i < 10; i++) {
+		float x[256];
+		ops[RV_KV_Q8].load_values(x, before + i * 260, 260, 1, 256);
+		ops[RV_KV_F16].store(row, x, 256);
+		assert_memory_equal(lane.values + i * lane.stride, row, sizeof row);
+	}
+	assert_ok(rv_kv_pages_verify(s.kv, -1));
+	close_subject(&s);
+}
+
 /* Every row is decoded and rounded as its type says, in all lanes. */
 static void conversion(void **state) {
 	(void)state;
 	subject s;
 	const rv_kernels *k = rv_kernels_for(RV_LEVEL_REF);
-	float *scratch, row[256], found[256];
-	assert_ok(RV_ALLOC(&scratch, RV_ATTN_BLOCK * 256, "rows"));
+	float row[256], found[256];
 	open_subject(&s, RV_KV_REJECT);
 	assert_ok(fill_idle(&s, 0));
 	assert_ok(rv_kv_pressure_use(s.p, 1));
@@ -433,7 +478,7 @@ static void conversion(void **state) {
 	}
 	rv_kv_page fresh;
 	assert_ok(rv_kv_page_create(s.kv, RV_KV_Q8, &fresh));
-	rv_kv_page_convert(s.kv, k, 256, PAGE, page, fresh, scratch);
+	rv_kv_page_convert(s.kv, 256, PAGE, page, fresh);
 	rv_kv_page_release(s.kv, fresh);
 	assert_int_equal(page_type(&s, 0, 1), RV_KV_Q8);
 	assert_int_equal(page_type(&s, 1, 1), RV_KV_Q8);
@@ -456,7 +501,6 @@ static void conversion(void **state) {
 	}
 	assert_true(wrong > 0); /* negative control: rounding does change rows */
 	rv_kv_page_release(s.kv, copy);
-	rv_free(scratch);
 	close_subject(&s);
 }
 
@@ -506,6 +550,7 @@ int main(void) {
 	        cmocka_unit_test(damaged_spill),
 	        cmocka_unit_test(disk_full),
 	        cmocka_unit_test(quantizes),
+	        cmocka_unit_test(quantized_goes_on),
 	        cmocka_unit_test(conversion),
 	        cmocka_unit_test(rules),
 	};
