@@ -165,7 +165,7 @@ static rv_length_mix mix(double median) {
 
 static rv_status open_context(const fixture *f, rv_context_options *o, arm *a) {
 	const rv_run_config *c = f->config;
-	o->n_threads = c->n_threads;
+	o->threads = c->threads;
 	o->n_batch = STEP_ROWS;
 	RV_TRY(rv_context_create(&a->ctx, f->who.model, o));
 	rv_context_set_cancel(a->ctx, c->cancelled, c->user);

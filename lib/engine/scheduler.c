@@ -48,7 +48,10 @@ static rv_status resolve(rv_scheduler *s) {
 static rv_status fill(rv_scheduler *s) {
 	const rv_sampler_options sampling = rv_sampler_defaults();
 	RV_TRY(resolve(s));
-	RV_TRY(rv_sampler_create(&s->sampler, &sampling, s->n_vocab));
+	int n_threads = rv_threads_count(s->threads);
+	RV_TRY(RV_ALLOC(&s->samplers, n_threads, "scheduler"));
+	for (int i = 0; i < n_threads; i++)
+		RV_TRY(rv_sampler_create(&s->samplers[i], &sampling, s->n_vocab));
 	RV_TRY(RV_ALLOC(&s->of_seq, s->n_seqs, "scheduler"));
 	RV_TRY(RV_ALLOC(&s->free_seqs, s->n_seqs, "scheduler"));
 	RV_TRY(RV_ALLOC(&s->groups, s->n_seqs, "scheduler"));
@@ -62,7 +65,9 @@ static rv_status fill(rv_scheduler *s) {
 }
 
 static void release(rv_scheduler *s) {
-	rv_sampler_destroy(s->sampler);
+	for (int i = 0; s->samplers && i < rv_threads_count(s->threads); i++)
+		rv_sampler_destroy(s->samplers[i]);
+	rv_free(s->samplers);
 	rv_free(s->of_seq);
 	rv_free(s->free_seqs);
 	rv_free(s->groups);
@@ -79,6 +84,7 @@ rv_status rv_scheduler_create(rv_scheduler **out, rv_context *ctx,
 	*out = NULL;
 	RV_TRY(RV_ALLOC(&s, 1, "scheduler"));
 	s->ctx = ctx;
+	s->threads = rv_context_threads(ctx);
 	s->options = options ? *options : rv_scheduler_defaults();
 	pthread_mutex_init(&s->lock, NULL);
 	rv_status st = fill(s);

@@ -3,6 +3,7 @@
 #ifndef RV_ENGINE_SCHEDULER_INTERNAL_H
 #define RV_ENGINE_SCHEDULER_INTERNAL_H
 
+#include "base/threads.h"
 #include "engine/scheduler.h"
 
 #include <pthread.h>
@@ -52,7 +53,8 @@ int rv_request_before(const request *a, const request *b); /* by rank */
 typedef struct group {
 	request *r;
 	int64_t first, n; /* rows */
-	int chosen;       /* a token was: */
+	int choosing;     /* the last of them gave the logits of its next token */
+	rv_status status; /* of choosing it */
 	int32_t token;
 	double logprob;
 } group;
@@ -63,7 +65,8 @@ struct rv_scheduler {
 	int64_t n_ctx, page_size, n_vocab; /* page_size 0: contiguous */
 	int32_t n_seqs;
 	const rv_tokenizer *tok;
-	rv_sampler *sampler; /* of all requests, by rv_sampler_next_for */
+	rv_threads *threads;   /* the context's */
+	rv_sampler **samplers; /* one a thread, of all requests (rv_sampler_next_for) */
 
 	queue waiting, running, ended;
 	request **of_seq;   /* [n_seqs] who holds each sequence, or NULL */

@@ -89,8 +89,8 @@ static void deliver(rv_scheduler *s, const group *g) {
 
 /* ---- evaluation ---- */
 
-/* Takes over what evaluating a group brought; the last logits of its request become a token. */
-static void harvest(rv_scheduler *s, group *g, int64_t first_row, int64_t eval_ns) {
+/* Takes over what evaluating a group brought. */
+static void advance(rv_scheduler *s, group *g, int64_t eval_ns) {
 	request *r = g->r;
 	int64_t again = r->n_before - r->n_cached;
 	r->n_cached += g->n;
@@ -104,18 +104,52 @@ static void harvest(rv_scheduler *s, group *g, int64_t first_row, int64_t eval_n
 		return;
 	if (r->stats.n_generated == 0)
 		rv_scheduler_remember(s, r);
-	if (r->ask.max_tokens == 0) {
+	if (r->ask.max_tokens == 0)
 		rv_scheduler_end(s, r, RV_OK, RV_STOP_LENGTH);
-		return;
-	}
-	g->logprob = NAN;
-	rv_status st = rv_sampler_next_for(s->sampler, &r->ask.sampling, &r->rng, r->tokens,
-	                                   r->n_tokens, rv_context_logits(s->ctx, first_row + g->n - 1),
-	                                   &g->token, r->ask.logprobs ? &g->logprob : NULL);
-	if (st == RV_OK)
-		g->chosen = 1;
 	else
-		rv_scheduler_end(s, r, st, RV_STOP_LENGTH);
+		g->choosing = 1;
+}
+
+typedef struct choice_job {
+	const rv_scheduler *s;
+	group *groups;
+} choice_job;
+
+/* A request's choice depends on its own logits, tokens and generator alone, so any thread may make it.
+ */
+static rv_status choose(void *arg, int64_t begin, int64_t end, int thread) {
+	const choice_job *j = arg;
+	for (int64_t i = begin; i < end; i++) {
+		group *g = &j->groups[i];
+		request *r = g->r;
+		if (!g->choosing)
+			continue;
+		int64_t row = g->first + g->n - 1 - j->groups[0].first;
+		g->logprob = NAN;
+		g->status =
+		        rv_sampler_next_for(j->s->samplers[thread], &r->ask.sampling, &r->rng,
+		                            r->tokens, r->n_tokens, rv_context_logits(j->s->ctx, row),
+		                            &g->token, r->ask.logprobs ? &g->logprob : NULL);
+		if (g->status != RV_OK)
+			snprintf(r->message, sizeof r->message, "%s", rv_error_message());
+	}
+	return RV_OK;
+}
+
+/* Groups that were evaluated together: the last logits of their requests become tokens. */
+static void harvest(rv_scheduler *s, int64_t lo, int64_t hi, int64_t eval_ns) {
+	choice_job job = {s, &s->groups[lo]};
+	for (int64_t i = lo; i < hi; i++)
+		advance(s, &s->groups[i], eval_ns);
+	(void)rv_threads_for(s->threads, hi - lo, 1, choose, &job); /* choose does not fail */
+	for (int64_t i = lo; i < hi; i++) {
+		group *g = &s->groups[i];
+		if (g->choosing && g->status != RV_OK) {
+			g->choosing = 0;
+			rv_fail(g->status, "%s", g->r->message);
+			rv_scheduler_end(s, g->r, g->status, RV_STOP_LENGTH);
+		}
+	}
 }
 
 /* Evaluates groups [lo, hi). What one of them causes is found by halving, so that it ends alone. */
@@ -127,9 +161,7 @@ static rv_status evaluate(rv_scheduler *s, int64_t lo, int64_t hi) {
 	int64_t end = rv_now_ns();
 	s->stats.eval_ns += end - start;
 	if (st == RV_OK) {
-		for (int64_t i = lo; i < hi; i++)
-			harvest(s, &s->groups[i], s->groups[i].first - s->groups[lo].first,
-			        end - start);
+		harvest(s, lo, hi, end - start);
 		s->stats.sample_ns += rv_now_ns() - end;
 		return RV_OK;
 	}
@@ -178,7 +210,7 @@ static rv_status batch(rv_scheduler *s) {
 		st = evaluate(s, 0, s->n_groups);
 		start = rv_now_ns();
 		for (int64_t i = 0; i < s->n_groups; i++)
-			if (s->groups[i].chosen)
+			if (s->groups[i].choosing)
 				deliver(s, &s->groups[i]);
 		s->stats.deliver_ns += rv_now_ns() - start;
 		if (s->replan && s->running.n > 1)

@@ -103,7 +103,7 @@ static inline rv_context *kit_context(rv_model *of, int32_t n_seqs, int32_t n_ba
 	o.kv_budget_bytes = budget_bytes;
 	o.n_seqs = n_seqs;
 	o.n_batch = n_batch;
-	o.n_threads = 1;
+	o.n_threads = page_size == 64 ? 2 : 1; /* some with both */
 	assert_ok(rv_context_create(&ctx, of, &o));
 	for (int32_t set = 0; set < KIT_SETS; set++)
 		use_adapter(ctx, set, kit_adapters[set]);

@@ -194,53 +194,6 @@ static void the_budget_is_others(void **state) {
 	rv_pool_destroy(pool);
 }
 
-/* Requests that begin alike evaluate it once, and get the tokens they get without a prefix cache. */
-static void prefixes_are_shared(void **state) {
-	(void)state;
-	enum { N = 8, COMMON = 40 };
-	static ticket t[N];
-	static kind k[N];
-	rv_scheduler *s;
-	rv_scheduler_stats stats;
-	rv_scheduler_options o = rv_scheduler_defaults();
-	rv_context *ctx = kit_context(model, 3, 64, 16, 0);
-	no_faults();
-	for (int i = 0; i < N; i++) {
-		k[i] = kinds[2];
-		k[i].request.prompt = k[i].prompt;
-		k[i].request.n_prompt = COMMON + 1 + i;
-		k[i].request.max_tokens = 6;
-		k[i].request.adapter = i == N - 1 ? 2 : 0; /* it shares nothing */
-		for (int j = 0; j < COMMON + 1 + i; j++)
-			k[i].prompt[j] = j < COMMON ? 5 * j + 1 : 20 * i + j;
-		run_alone(model, &k[i]);
-	}
-	assert_ok(rv_prefix_cache_create(&o.prefix, ctx));
-	assert_ok(rv_scheduler_create(&s, ctx, &o));
-	for (int round = 0; round < 2; round++) {
-		ticket_submit(s, &t[0], &k[0], 0);
-		assert_ok(rv_scheduler_run(s));
-		for (int i = 1; i < N; i++)
-			ticket_submit(s, &t[i], &k[i], 0);
-		assert_ok(rv_scheduler_run(s));
-		for (int i = 0; i < N; i++) {
-			assert_null(ticket_trouble(&t[i]));
-			int64_t n = t[i].stats.n_prefix;
-			if (round == 0 && (i == 0 || i == N - 1))
-				assert_int_equal(n, 0);
-			else
-				assert_in_range(n, COMMON / 16 * 16, k[i].request.n_prompt - 1);
-		}
-	}
-	rv_scheduler_get_stats(s, &stats);
-	assert_true(stats.prefix_tokens > 12 * (COMMON / 16 * 16));
-	rv_prefix_cache_clear(o.prefix);
-	nothing_held(s, ctx);
-	rv_scheduler_destroy(s);
-	rv_prefix_cache_destroy(o.prefix);
-	rv_context_destroy(ctx);
-}
-
 /* ---- ends ---- */
 
 /* Adapters changed while a request that began with others is out of its sequence, and nobody holds one:
@@ -506,7 +459,6 @@ int main(void) {
 	        cmocka_unit_test(a_higher_priority_preempts),
 	        cmocka_unit_test(pages_run_out),
 	        cmocka_unit_test(the_budget_is_others),
-	        cmocka_unit_test(prefixes_are_shared),
 	        cmocka_unit_test(changed_adapters_end_it),
 	        cmocka_unit_test(cancelled_in_mid_prefill),
 	        cmocka_unit_test(closing_ends_all),
