@@ -55,6 +55,8 @@ static void adapter_digest(const rv_adapter_use *use, char hex[65]) {
 	memcpy(hex, text.factors, 65);
 }
 
+static const char *const attentions[RV_ATTN_COUNT] = {"flash", "standard", "standard-causal"};
+
 /* One line a thing that decides the bits of keys and values. */
 static rv_status identity(const rv_context *ctx, int32_t adapter, char text[IDENTITY_BYTES]) {
 	const rv_context_options *o = &ctx->options;
@@ -67,7 +69,7 @@ static rv_status identity(const rv_context *ctx, int32_t adapter, char text[IDEN
 	                 "attention\nadapters",
 	                 model, rv_kv_type_name(o->kv_type), (long long)hp->n_rot, theta,
 	                 rv_backend_name(o->backend), rv_level_name(o->level),
-	                 o->attention == RV_ATTN_FLASH ? "flash" : "standard");
+	                 attentions[o->attention]);
 	for (int i = 0; i < ctx->sets[adapter].n; i++) {
 		adapter_digest(&ctx->sets[adapter].uses[i], digest);
 		n += snprintf(text + n, (size_t)(IDENTITY_BYTES - n), " %s", digest);
@@ -259,18 +261,19 @@ static rv_status no_place(const char *path, run r, int64_t position, const rv_co
 	return rv_fail(RV_ERR_MISMATCH,
 	               "%s: rows of type %s from position %lld on cannot stand in %s of type %s", path,
 	               rv_kv_type_name((rv_kv_type)r.type), (long long)position,
-	               ctx->pages ? "the pages here, beside others" : "a cache",
+	               ctx->pages ? "pages of this size beside others, or in pages" : "a cache",
 	               rv_kv_type_name(ctx->kv_view.type));
 }
 
-/* Runs of other types than new pages have must end with a page: appended rows have the cache's type. */
+/* Runs of other types than new pages fill pages of their own. */
 static rv_status check_types(const char *path, const rv_context *ctx, const char *runs,
                              uint64_t n_runs) {
 	int64_t position = 0, page = ctx->pages ? rv_kv_pages_page_tokens(ctx->pages) : 0;
 	for (uint64_t i = 0; i < n_runs; i++) {
 		run r = run_at(runs, i);
-		int plain = r.type == (uint32_t)ctx->kv_view.type;
-		if (!plain && (page == 0 || position % page || (position + r.n_tokens) % page))
+		int plain = r.type == (uint32_t)ctx->kv_view.type, last = i + 1 == n_runs;
+		if (!plain &&
+		    (page == 0 || position % page || (!last && (position + r.n_tokens) % page)))
 			return no_place(path, r, position, ctx);
 		position += r.n_tokens;
 	}

@@ -3,10 +3,11 @@
  *
  * The file (little-endian): struct header of kv_spill.c; the identity as text, a line each of what
  * decides the bits: model, adapters, cache type, rotation, backend, attention; token ids, when the
- * caller gave them; per layer and KV head its runs {type, tokens} of one row type, their keys, their
- * values; a CRC-32 of all before it. Rows stand in the order of positions whatever the pages they came
- * from, so a file made with one page size is restored into any other. A saved and restored sequence
- * goes on with the same bits.
+ * caller gave them; runs {row type, tokens}, which cover the positions; per layer and KV head the keys,
+ * then the values of all positions; a CRC-32 of all before it. Rows stand in the order of positions, so
+ * a file made with one page size is restored into any other, and into a cache in one piece. A saved and
+ * restored sequence goes on with the same bits. What was quantized under pressure stays so, and needs
+ * pages in which no two types would meet.
  *
  * A context is used by one caller at a time here too.
  */

@@ -2,6 +2,7 @@
  * refused by name and leaves the sequence empty; a killed or failed save leaves the old file. */
 #include "base/mem.h"
 #include "base/rng.h"
+#include "engine/kv_convert.h"
 #include "engine/kv_pages.h"
 #include "engine/kv_spill.h"
 #include "tests/engine/kv_fixture.h"
@@ -132,6 +133,51 @@ static void goes_on(void **state) {
 	assert_memory_not_equal(found, expected, sizeof found);
 	rv_context_destroy(to);
 	rv_free(data);
+}
+
+/* Pages that were quantized stay so; where a page would hold rows of two types it is refused. */
+static void mixed_types(void **state) {
+	(void)state;
+	static float expected[N_MORE * N_VOCAB], found[N_MORE * N_VOCAB];
+	rv_context_options o = kv_options(2, RV_KV_F16);
+	const int64_t head_dim = kv_shape().head_dim;
+	o.page_size = 16;
+	o.kv_budget_bytes = 8 * RV_POOL_PAGE_BYTES; /* a pool page a type */
+	rv_context *from = filled(o, 0, 1);
+	rv_kv_pages *kv = rv_context_kv_pages(from);
+	const rv_kv_page *pages;
+	int64_t n = rv_kv_seq_pages(kv, 0, &pages);
+	assert_int_equal(n, 5); /* the last one in part */
+	for (int64_t i = 1; i < n; i += 3) {
+		rv_kv_page fresh;
+		assert_ok(rv_kv_page_create(kv, i == 1 ? RV_KV_Q8 : RV_KV_Q4, &fresh));
+		rv_kv_page_convert(kv, head_dim, i == 1 ? 16 : N_TOKENS - 64, pages[i], fresh);
+		rv_kv_page_release(kv, fresh);
+	}
+	assert_ok(rv_seq_save(from, 0, NULL, 0, file_path));
+	go_on(from, 0, expected);
+	assert_ok(rv_kv_pages_verify(kv, 0));
+	rv_context_destroy(from);
+	for (int32_t p = 8; p <= 32; p *= 2) {
+		o.page_size = p;
+		rv_context *to = kv_context(model, o);
+		if (p == 32) { /* 0 to 15 F16, 16 to 31 Q8 */
+			assert_fails(rv_seq_load(to, 1, 0, file_path, NULL, 0, NULL), RV_ERR_MISMATCH,
+			             "rows of type q8 from position 16 on");
+			assert_int_equal(rv_seq_length(to, 1), 0);
+		} else {
+			assert_ok(rv_seq_load(to, 1, 0, file_path, NULL, 0, NULL));
+			go_on(to, 1, found);
+			assert_memory_equal(found, expected, sizeof found);
+		}
+		assert_ok(rv_kv_pages_verify(rv_context_kv_pages(to), 0));
+		rv_context_destroy(to);
+	}
+	o.page_size = 0;
+	rv_context *to = kv_context(model, o);
+	assert_fails(rv_seq_load(to, 1, 0, file_path, NULL, 0, NULL), RV_ERR_MISMATCH,
+	             "cannot stand in a cache of type f16");
+	rv_context_destroy(to);
 }
 
 /* No pages left for it: by name, and none kept. */
@@ -473,12 +519,19 @@ static void killed(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(goes_on),          cmocka_unit_test(no_pages),
-	        cmocka_unit_test(without_ids),      cmocka_unit_test(rules),
-	        cmocka_unit_test(other_identities), cmocka_unit_test(adapters),
-	        cmocka_unit_test(not_such_a_file),  cmocka_unit_test(every_byte_flipped),
-	        cmocka_unit_test(cut_or_longer),    cmocka_unit_test(forged),
-	        cmocka_unit_test(disk_full),        cmocka_unit_test(killed),
+	        cmocka_unit_test(goes_on),
+	        cmocka_unit_test(mixed_types),
+	        cmocka_unit_test(no_pages),
+	        cmocka_unit_test(without_ids),
+	        cmocka_unit_test(rules),
+	        cmocka_unit_test(other_identities),
+	        cmocka_unit_test(adapters),
+	        cmocka_unit_test(not_such_a_file),
+	        cmocka_unit_test(every_byte_flipped),
+	        cmocka_unit_test(cut_or_longer),
+	        cmocka_unit_test(forged),
+	        cmocka_unit_test(disk_full),
+	        cmocka_unit_test(killed),
 	};
 	return cmocka_run_group_tests(tests, open_all, close_all);
 }
