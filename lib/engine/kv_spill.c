@@ -100,7 +100,7 @@ static rv_status other_identity(const char *path, const char *file, size_t n_fil
 /* ---- saving ---- */
 
 static rv_status check_flat(const rv_context *ctx, const char *path) {
-	return ctx->options.kv_policy
+	return ctx->tiers
 	               ? rv_fail(RV_ERR_UNSUPPORTED,
 	                         "%s: sequences under a tiered policy are not kept in files", path)
 	               : RV_OK;

@@ -5,6 +5,15 @@
 #include "engine/context.h"
 #include "tests/model/files.h"
 
+/* Fails with `want` and a message that holds `part`. */
+#define assert_fails(expr, want, part)                                                                 \
+	do {                                                                                           \
+		assert_int_equal(expr, want);                                                          \
+		if (!strstr(rv_error_message(), part))                                                 \
+			fail_msg("%s: '%s' is not in the message '%s'", #expr, part,                   \
+			         rv_error_message());                                                  \
+	} while (0)
+
 enum { N_VOCAB = 320, N_CTX = 128 };
 
 /* 2 layers, 2 heads of 32 over 1 KV head: a token takes 256 bytes of F16 keys and values. */

@@ -1,11 +1,9 @@
-/* Sequences in files: a restored one goes on with the same bits; whatever is not exactly such a file is
- * refused by name and leaves the sequence empty; a killed or failed save leaves the old file. */
-#include "base/mem.h"
+/* Sequences in files: a restored one goes on with the same bits; those of another identity are refused
+ * by name; a killed or failed save leaves the old file. */
 #include "base/rng.h"
 #include "engine/kv_convert.h"
 #include "engine/kv_pages.h"
-#include "engine/kv_spill.h"
-#include "tests/engine/kv_fixture.h"
+#include "tests/engine/spill_kit.h"
 
 #include <signal.h>
 #include <stddef.h>
@@ -13,50 +11,9 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define assert_fails(expr, want, part)                                                                 \
-	do {                                                                                           \
-		assert_int_equal(expr, want);                                                          \
-		if (!strstr(rv_error_message(), part))                                                 \
-			fail_msg("%s: '%s' is not in the message '%s'", #expr, part,                   \
-			         rv_error_message());                                                  \
-	} while (0)
+/* ---- the same bits ---- */
 
-enum { N_TOKENS = 70, N_MORE = 8 };
-
-static char file_path[1024];
-
-static rv_model *model;
-
-static int open_all(void **state) {
-	if (make_test_dir(state) != 0)
-		return -1;
-	model = kv_model("model.gguf", 7);
-	temp_path(file_path, "seq.kv");
-	return 0;
-}
-
-static int close_all(void **state) {
-	rv_model_release(model);
-	return remove_test_dir(state);
-}
-
-/* A context whose sequence `seq` holds N_TOKENS tokens of a salt. */
-static rv_context *filled(rv_context_options o, int32_t seq, int32_t salt) {
-	int32_t tokens[N_TOKENS];
-	rv_context *ctx = kv_context(model, o);
-	some_tokens(tokens, N_TOKENS, salt);
-	assert_ok(append(ctx, seq, tokens, N_TOKENS, 0, NULL));
-	return ctx;
-}
-
-static void save_some(int32_t salt, int32_t n) {
-	int32_t tokens[N_TOKENS];
-	rv_context *ctx = kv_context(model, kv_options(1, RV_KV_F16));
-	some_tokens(tokens, n, salt);
-	assert_ok(append(ctx, 0, tokens, n, 0, NULL));
-	assert_ok(rv_seq_save(ctx, 0, tokens, n, file_path));
-	rv_context_destroy(ctx);
-}
+enum { N_MORE = 8 };
 
 /* Goes on for N_MORE tokens; their logits. */
 static void go_on(rv_context *ctx, int32_t seq, float *out) {
@@ -68,27 +25,6 @@ static void go_on(rv_context *ctx, int32_t seq, float *out) {
 		memcpy(out + i * N_VOCAB, logits, N_VOCAB * sizeof *out);
 	}
 }
-
-static char *slurp(size_t *size) {
-	char *data;
-	assert_ok(rv_file_read(file_path, 1 << 20, &data, size));
-	return data;
-}
-
-/* Makes the checksum at the end right, so that what it guards is reached. */
-static void mend(char *data, size_t size) {
-	uint32_t crc = rv_crc32(0, data, size - sizeof crc);
-	memcpy(data + size - sizeof crc, &crc, sizeof crc);
-}
-
-static rv_status load_bytes(rv_context *ctx, const char *data, size_t size) {
-	int32_t tokens[N_CTX];
-	rv_status status = rv_seq_load_memory(ctx, 0, 0, data, size, "bytes.kv", tokens, N_CTX, NULL);
-	assert_int_equal(rv_seq_length(ctx, 0) > 0, status == RV_OK);
-	return status;
-}
-
-/* ---- the same bits ---- */
 
 static const int32_t page_sizes[] = {0, 8, 64, 256};
 #define N_PAGE_SIZES (sizeof page_sizes / sizeof *page_sizes)
@@ -335,119 +271,6 @@ static void adapters(void **state) {
 	rv_adapter_release(copy);
 }
 
-static void not_such_a_file(void **state) {
-	(void)state;
-	rv_context *ctx = kv_context(model, kv_options(1, RV_KV_F16));
-	assert_fails(load_bytes(ctx, "", 0), RV_ERR_FORMAT, "0 bytes");
-	assert_fails(load_bytes(ctx, "RVKVSEQ\n", 8), RV_ERR_FORMAT, "no file of a sequence");
-	assert_fails(rv_seq_load(ctx, 0, 0, rv_model_path(model), NULL, 0, NULL), RV_ERR_FORMAT,
-	             "no file of a sequence");
-	assert_fails(rv_seq_load(ctx, 0, 0, test_dir, NULL, 0, NULL), RV_ERR_INVALID, "a directory");
-	rv_context_destroy(ctx);
-}
-
-/* ---- damage ---- */
-
-static void every_byte_flipped(void **state) {
-	(void)state;
-	size_t size;
-	save_some(1, 3);
-	char *data = slurp(&size);
-	rv_context *ctx = kv_context(model, kv_options(1, RV_KV_F16));
-	for (size_t i = 0; i < size; i++)
-		for (int bits = 0; bits < 3; bits++) {
-			const char old = data[i];
-			data[i] = (char)(old ^ (bits == 0 ? 1 : bits == 1 ? 0x80 : 0xff));
-			if (load_bytes(ctx, data, size) == RV_OK)
-				fail_msg("byte %zu of %zu changed from %d to %d: not seen", i, size,
-				         old, data[i]);
-			data[i] = old;
-		}
-	assert_ok(load_bytes(ctx, data, size)); /* negative control: whole, it loads */
-	rv_context_destroy(ctx);
-	rv_free(data);
-}
-
-static void cut_or_longer(void **state) {
-	(void)state;
-	size_t size;
-	save_some(1, 3);
-	char *data = slurp(&size);
-	char *copy = malloc(size + 100);
-	rv_context *ctx = kv_context(model, kv_options(1, RV_KV_F16));
-	for (size_t n = 0; n < size; n++) {
-		memcpy(copy, data, n); /* a buffer of its own: reading on is seen by the sanitizer */
-		char *exact = malloc(n ? n : 1);
-		memcpy(exact, data, n);
-		assert_int_not_equal(load_bytes(ctx, exact, n), RV_OK);
-		if (n > 4) { /* and with a right checksum at the cut */
-			mend(exact, n);
-			assert_int_not_equal(load_bytes(ctx, exact, n), RV_OK);
-		}
-		free(exact);
-	}
-	for (size_t more = 1; more <= 100; more++) {
-		memset(copy, 0, size + more);
-		memcpy(copy, data, size);
-		assert_int_equal(load_bytes(ctx, copy, size + more), RV_ERR_FORMAT);
-		memcpy(copy, data, size - 4);
-		mend(copy, size + more);
-		assert_fails(load_bytes(ctx, copy, size + more), RV_ERR_FORMAT, "are needed");
-	}
-	rv_context_destroy(ctx);
-	rv_free(data);
-	free(copy);
-}
-
-/* Fields that lie, under a right checksum: offsets are those of the header and of the first run. */
-static void forged(void **state) {
-	(void)state;
-	size_t size;
-	save_some(1, 3);
-	char *data = slurp(&size);
-	rv_context *ctx = kv_context(model, kv_options(1, RV_KV_F16));
-	uint32_t n_identity;
-	memcpy(&n_identity, data + 12, 4);
-	const size_t ids = 40 + n_identity, runs = ids + 3 * 4;
-	const struct {
-		size_t at;
-		uint64_t value;
-		int bytes;
-		rv_status status;
-		const char *part;
-	} rows[] = {
-	        {8, 2, 4, RV_ERR_UNSUPPORTED, "version 2"},
-	        {12, 0, 4, RV_ERR_MISMATCH, "identity: ''"},
-	        {12, UINT32_MAX, 4, RV_ERR_MISMATCH, "another identity"},
-	        {12, n_identity - 1, 4, RV_ERR_MISMATCH, "another identity"},
-	        {16, 0, 8, RV_ERR_FORMAT, "0 tokens"},
-	        {16, 2, 8, RV_ERR_FORMAT, "2 tokens with 3 ids"},
-	        {16, UINT64_MAX, 8, RV_ERR_FORMAT, "tokens with 3 ids"},
-	        {24, UINT64_MAX, 8, RV_ERR_FORMAT, "ids"},
-	        {24, 0, 8, RV_ERR_FORMAT, "run 0"},
-	        {32, 0, 8, RV_ERR_FORMAT, "runs of 0 tokens, the header says 3"},
-	        {32, UINT64_MAX, 8, RV_ERR_FORMAT, "ends within the runs"},
-	        {32, 2, 8, RV_ERR_FORMAT, "run 1"},
-	        {ids + 4, N_VOCAB, 4, RV_ERR_FORMAT, "token 1 is 320"},
-	        {ids + 8, UINT32_MAX, 4, RV_ERR_FORMAT, "token 2 is -1"},
-	        {runs, RV_KV_COUNT, 4, RV_ERR_FORMAT, "run 0"},
-	        {runs, RV_KV_F32, 4, RV_ERR_FORMAT, "bytes of keys and values"},
-	        {runs + 4, 0, 4, RV_ERR_FORMAT, "0 tokens of type"},
-	        {runs + 4, 2, 4, RV_ERR_FORMAT, "runs of 2 tokens, the header says 3"},
-	        {runs + 4, UINT32_MAX, 4, RV_ERR_FORMAT, "4294967295 tokens"},
-	};
-	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-		char *copy = malloc(size);
-		memcpy(copy, data, size);
-		memcpy(copy + rows[i].at, &rows[i].value, (size_t)rows[i].bytes);
-		mend(copy, size);
-		assert_fails(load_bytes(ctx, copy, size), rows[i].status, rows[i].part);
-		free(copy);
-	}
-	rv_context_destroy(ctx);
-	rv_free(data);
-}
-
 /* ---- failures while writing ---- */
 
 /* A full disk, as far as one can be had without rights. */
@@ -519,18 +342,10 @@ static void killed(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(goes_on),
-	        cmocka_unit_test(mixed_types),
-	        cmocka_unit_test(no_pages),
-	        cmocka_unit_test(without_ids),
-	        cmocka_unit_test(rules),
-	        cmocka_unit_test(other_identities),
-	        cmocka_unit_test(adapters),
-	        cmocka_unit_test(not_such_a_file),
-	        cmocka_unit_test(every_byte_flipped),
-	        cmocka_unit_test(cut_or_longer),
-	        cmocka_unit_test(forged),
-	        cmocka_unit_test(disk_full),
+	        cmocka_unit_test(goes_on),  cmocka_unit_test(mixed_types),
+	        cmocka_unit_test(no_pages), cmocka_unit_test(without_ids),
+	        cmocka_unit_test(rules),    cmocka_unit_test(other_identities),
+	        cmocka_unit_test(adapters), cmocka_unit_test(disk_full),
 	        cmocka_unit_test(killed),
 	};
 	return cmocka_run_group_tests(tests, open_all, close_all);
