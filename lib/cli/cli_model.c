@@ -12,6 +12,7 @@
 const char *const rv_cli_backends[] = {"ref", "blas", "simd", NULL};
 const char *const rv_cli_kv_types[] = {"f32", "f16", "q8", "q4", NULL};
 const char *const rv_cli_attentions[] = {"flash", "standard", "standard-causal", NULL};
+const char *const rv_cli_ropes[] = {"model", "none", "ntk", "yarn", NULL};
 const char *const rv_cli_variants[] = {"base", "coder", "agent", NULL};
 
 #define AT(field) offsetof(rv_cli_model, field)
@@ -69,6 +70,17 @@ const rv_option rv_cli_context_options[] = {
          .offset = AT(attention),
          .choices = rv_cli_attentions,
          .help = "attention"},
+        {.name = "rope-scaling",
+         .kind = RV_OPT_ENUM,
+         .offset = AT(rope),
+         .choices = rv_cli_ropes,
+         .help = "how positions beyond the trained length are squeezed"},
+        {.name = "rope-factor",
+         .kind = RV_OPT_DOUBLE,
+         .offset = AT(rope_factor),
+         .min = 1,
+         .max = 1e6,
+         .help = "by how much; without it so that the context fits"},
         {.name = "lora",
          .kind = RV_OPT_LIST,
          .offset = AT(lora),
@@ -208,12 +220,14 @@ rv_context_options rv_cli_context(const rv_cli *cli, const rv_cli_model *args, c
 	options.kv_policy = args->kv_policy ? &args->policy : NULL;
 	options.kv_calibration = args->calibration;
 	options.attention = (rv_attn_kind)args->attention;
+	options.rope = (rv_rope_scaling){.kind = (rv_rope_kind)args->rope, .factor = args->rope_factor};
 	options.adapters = args->adapters;
 	options.n_adapters = args->n_adapters;
 	options.n_threads = (int)cli->common.threads;
 	options.log = rv_cli_log();
-	int64_t trained = rv_model_hparams(model)->n_ctx_train;
-	if (args->n_ctx > trained)
+	const rv_hparams *hp = rv_model_hparams(model);
+	int64_t trained = hp->n_ctx_train;
+	if (args->n_ctx > trained && args->rope <= RV_ROPE_NONE && hp->rope.kind <= RV_ROPE_NONE)
 		rv_logf(&options.log, RV_LOG_WARN,
 		        "--ctx: %lld tokens, but the model was made for %lld", (long long)args->n_ctx,
 		        (long long)trained);

@@ -12,9 +12,11 @@ typedef struct rv_cli_model {
 	const char *model; /* NULL: the shipped nano */
 	int64_t n_ctx;     /* 0: by the model */
 	int64_t n_batch;
-	int64_t page_size;                            /* of the KV cache, tokens; 0: in one piece */
-	const char *kv_policy;                        /* NULL: flat */
+	int64_t page_size;     /* of the KV cache, tokens; 0: in one piece */
+	const char *kv_policy; /* NULL: flat */
 	int backend, kv, attention;                   /* rv_backend_kind, rv_kv_type, rv_attn_kind */
+	int rope;                                     /* rv_rope_kind */
+	double rope_factor;                           /* 0: by the context */
 	int variant;                                  /* rv_cli_variants */
 	rv_option_list lora;                          /* FILE or FILE:SCALE */
 	rv_adapter_use adapters[RV_ADAPTER_SET_USES]; /* opened by rv_cli_open_load */
@@ -24,7 +26,7 @@ typedef struct rv_cli_model {
 } rv_cli_model;
 
 extern const rv_option rv_cli_model_options[];   /* -m */
-extern const rv_option rv_cli_context_options[]; /* -c -b --backend --kv --attn --lora --variant; same
+extern const rv_option rv_cli_context_options[]; /* -c -b --backend --kv --attn --rope-* ...; same
                                                   * struct */
 rv_cli_model rv_cli_model_defaults(void);
 
@@ -32,6 +34,7 @@ rv_cli_model rv_cli_model_defaults(void);
 extern const char *const rv_cli_backends[];
 extern const char *const rv_cli_kv_types[];
 extern const char *const rv_cli_attentions[];
+extern const char *const rv_cli_ropes[];
 extern const char *const rv_cli_variants[]; /* base, coder, agent */
 
 /* Warnings of the library go to stderr. */

@@ -73,16 +73,17 @@ static rv_status op_norm(rv_backend *be, rv_tensor y, rv_tensor x, const rv_weig
 /* Angles in double: a float product position * frequency loses digits at long contexts. */
 static rv_status op_rope_table(rv_backend *be, rv_tensor table, const rv_row *rows,
                                const rv_hparams *hp, const rv_weight *freqs) {
-	(void)be;
+	const rv_rope_scaling *rope = &cpu_of(be)->options.rope;
+	double magnitude = rv_rope_magnitude(rope);
 	for (int64_t p = 0; p < hp->n_rot / 2; p++) {
-		double f = pow(hp->rope_theta, -2.0 * (double)p / (double)hp->n_rot);
+		double f = rv_rope_frequency(rope, hp->rope_theta, hp->n_rot, p);
 		if (freqs)
 			f /= (double)((const float *)freqs->data)[p];
 		for (int64_t i = 0; i < table.rows; i++) {
 			double angle = f * (double)rows[i].position;
 			float *cs = rv_tensor_row(table, i) + 2 * p;
-			cs[0] = (float)cos(angle);
-			cs[1] = (float)sin(angle);
+			cs[0] = (float)(magnitude * cos(angle));
+			cs[1] = (float)(magnitude * sin(angle));
 		}
 	}
 	return RV_OK;

@@ -17,6 +17,7 @@ typedef struct rv_cpu_options {
 	int64_t max_k; /* longest row of a weight */
 	int64_t head_dim, n_heads, n_kv_heads;
 	int64_t max_segments;       /* of the KV view */
+	rv_rope_scaling rope;       /* resolved */
 	size_t l1d_bytes, l2_bytes; /* caches that tiles of attention are cut for; 0: not known */
 } rv_cpu_options;
 

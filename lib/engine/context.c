@@ -55,6 +55,11 @@ static rv_status resolve(rv_context_options *o, const rv_model *model) {
 		return rv_fail(RV_ERR_INVALID, "%d draft rows: not in [0, %d]", o->n_draft, 1 << 16);
 	if (o->n_batch > o->n_ctx * o->n_seqs + o->n_draft)
 		o->n_batch = (int32_t)(o->n_ctx * o->n_seqs + o->n_draft);
+	RV_TRY(rv_rope_resolve(&o->rope, &hp->rope, hp->n_ctx_train, o->n_ctx));
+	if (o->rope.kind != RV_ROPE_NONE && rv_model_weight(model, RV_ROPE_FREQS, 0))
+		return rv_fail(RV_ERR_UNSUPPORTED,
+		               "rope scaling %s: the model brings a scaling of its own (rope_freqs)",
+		               rv_rope_kind_name(o->rope.kind));
 	if (o->n_threads < 0 || o->n_threads > RV_MAX_THREADS)
 		return rv_fail(RV_ERR_INVALID, "%d threads: not in [0, %d]", o->n_threads,
 		               RV_MAX_THREADS);
@@ -94,6 +99,7 @@ static rv_cpu_options cpu_options(const rv_context_options *o, const rv_model *m
 	                        .n_heads = hp->n_heads,
 	                        .n_kv_heads = hp->n_kv_heads,
 	                        .max_segments = rv_context_kv_segments(o),
+	                        .rope = o->rope,
 	                        .l1d_bytes = o->l1d_bytes,
 	                        .l2_bytes = o->l2_bytes};
 }

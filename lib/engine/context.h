@@ -63,6 +63,7 @@ typedef struct rv_context_options {
 	const struct rv_kv_calibration *kv_calibration; /* where the policy needs one; outlives the
 	                                                   context (engine/kv_calibration.h) */
 	rv_attn_kind attention;                         /* default FLASH */
+	rv_rope_scaling rope;                           /* default: as the model's metadata say */
 	int n_threads;                                  /* 0: rv_threads_default_count() */
 	int pin;                                        /* default 1 */
 	struct rv_threads *threads; /* of another context with the same caller, which outlives this one

@@ -96,6 +96,9 @@ rv_status rv_train_layout_init(rv_train_layout *out, const rv_arch *arch, const 
 	rv_train_layout l = {.arch = arch, .hp = *hp, .lora_rank = lora_rank};
 	int wanted[RV_ROLE_COUNT];
 	RV_TRY(check_arch(arch));
+	if (hp->rope.kind > RV_ROPE_NONE)
+		return rv_fail(RV_ERR_UNSUPPORTED, "training: rope scaling %s",
+		               rv_rope_kind_name(hp->rope.kind));
 	RV_TRY(parse_targets(lora_targets, wanted));
 	size_t layers = (size_t)hp->n_layers + 1;
 	rv_status st = RV_ALLOC(&l.params, layers * (size_t)arch->n_tensors * RV_PART_COUNT,

@@ -165,9 +165,6 @@ static const refused_key refused_keys[] = {
         {"use_parallel_residual", 0, NULL},
         {"nextn_predict_layers", 0, NULL},
         {"rope.scale_linear", 1, NULL},
-        {"rope.scaling.type", 0, "none"},
-        {"rope.scaling.factor", 1, NULL},
-        {"rope.scaling.attn_factor", 1, NULL},
         {"rope.dimension_sections", 0, NULL},
 };
 
@@ -333,6 +330,7 @@ rv_status rv_arch_read(const rv_gguf *gguf, const rv_arch **arch_out, rv_hparams
 	RV_TRY(read_ints(gguf, arch, &hp));
 	RV_TRY(check_shape(gguf, arch, &hp));
 	RV_TRY(read_reals(gguf, arch, &hp));
+	RV_TRY(rv_rope_read(gguf, arch->name, &hp.rope));
 	const rv_gguf_tensor *embd = rv_gguf_find_tensor(gguf, "token_embd.weight");
 	if (!embd)
 		return rv_fail(RV_ERR_NOT_FOUND, "%s: tensor 'token_embd.weight' is missing", path);
@@ -360,6 +358,7 @@ rv_status rv_arch_write(rv_gguf_writer *w, const rv_arch *arch, const rv_hparams
 	RV_TRY(rv_gguf_write_f32(w, key, (float)hp->rms_eps));
 	make_key(key, arch, "rope.freq_base");
 	RV_TRY(rv_gguf_write_f32(w, key, (float)hp->rope_theta));
+	RV_TRY(rv_rope_write(w, arch->name, &hp->rope));
 	make_key(key, arch, "vocab_size");
 	return rv_gguf_write_u32(w, key, (uint32_t)hp->n_vocab);
 }
@@ -367,12 +366,13 @@ rv_status rv_arch_write(rv_gguf_writer *w, const rv_arch *arch, const rv_hparams
 /* ---- presets (SPEC 1) ---- */
 
 static const rv_preset presets[] = {
-        /* name, arch, {layers, embd, heads, kv, head_dim, ff, vocab, ctx, rot, theta, eps, tied} */
-        {"medium", "qwen2", {32, 2048, 16, 2, 128, 11008, 151936, 32768, 128, 1e6, 1e-6, 1}},
-        {"small", "qwen2", {24, 896, 14, 2, 64, 4864, 151936, 32768, 64, 1e6, 1e-6, 1}},
-        {"7b", "llama", {32, 4096, 32, 8, 128, 14336, 32768, 32768, 128, 1e6, 1e-5, 0}},
-        {"nano", "qwen2", {8, 256, 4, 2, 64, 512, 3072, 4096, 64, 1e6, 1e-6, 1}},
-        {"pico", "qwen2", {2, 128, 2, 1, 64, 256, 3072, 4096, 64, 1e6, 1e-6, 1}},
+        /* name, arch, {layers, embd, heads, kv, head_dim, ff, vocab, ctx, rot, theta, eps, tied, rope}
+         */
+        {"medium", "qwen2", {32, 2048, 16, 2, 128, 11008, 151936, 32768, 128, 1e6, 1e-6, 1, {0}}},
+        {"small", "qwen2", {24, 896, 14, 2, 64, 4864, 151936, 32768, 64, 1e6, 1e-6, 1, {0}}},
+        {"7b", "llama", {32, 4096, 32, 8, 128, 14336, 32768, 32768, 128, 1e6, 1e-5, 0, {0}}},
+        {"nano", "qwen2", {8, 256, 4, 2, 64, 512, 3072, 4096, 64, 1e6, 1e-6, 1, {0}}},
+        {"pico", "qwen2", {2, 128, 2, 1, 64, 256, 3072, 4096, 64, 1e6, 1e-6, 1, {0}}},
 };
 
 const rv_preset *rv_preset_by_name(const char *name) {

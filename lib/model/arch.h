@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "kernels/kernels.h"
 #include "model/gguf.h"
+#include "model/rope.h"
 
 #include <stdint.h>
 
@@ -15,7 +16,8 @@ typedef struct rv_hparams {
 	int64_t n_rot; /* rotated elements of a head; even, <= head_dim */
 	double rope_theta;
 	double rms_eps;
-	int tied; /* the output head is the token embedding */
+	int tied;             /* the output head is the token embedding */
+	rv_rope_scaling rope; /* by the file's metadata; all 0: none */
 } rv_hparams;
 
 /* The unit a shape is given in; every tensor is [rows, cols] with cols the row length, vectors have
@@ -87,7 +89,7 @@ void rv_arch_tensor_name(const rv_tensor_def *def, int64_t layer, char buf[65]);
 
 /* Reads and checks the architecture and hyper-parameters of a file: bounds, divisibility, and every
  * known key that would change the mathematics and is not implemented (experts, sliding window,
- * soft-cap, rope scaling) is refused by name. */
+ * soft-cap, rope scaling but YaRN) is refused by name. */
 rv_status rv_arch_read(const rv_gguf *gguf, const rv_arch **arch, rv_hparams *hp);
 /* Writes the same keys for `arch` and `hp` (general.architecture, <arch>.*). */
 rv_status rv_arch_write(rv_gguf_writer *w, const rv_arch *arch, const rv_hparams *hp);
