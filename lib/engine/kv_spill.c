@@ -57,19 +57,29 @@ static void adapter_digest(const rv_adapter_use *use, char hex[65]) {
 
 static const char *const attentions[RV_ATTN_COUNT] = {"flash", "standard", "standard-causal"};
 
+/* How positions turn keys and queries. */
+static void rope_text(const rv_rope_scaling *r, const rv_hparams *hp, char *text, size_t size) {
+	char number[5][32];
+	const double values[] = {hp->rope_theta, r->factor, r->beta_fast, r->beta_slow, r->attn_factor};
+	for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+		rv_text_double(number[i], values[i]);
+	int n = snprintf(text, size, "%lld elements, theta %s, scaling %s", (long long)hp->n_rot,
+	                 number[0], rv_rope_kind_name(r->kind));
+	if (r->kind != RV_ROPE_NONE)
+		snprintf(text + n, size - (size_t)n, " %s of %lld, beta %s to %s, magnitude %s",
+		         number[1], (long long)r->n_ctx_original, number[2], number[3], number[4]);
+}
+
 /* One line a thing that decides the bits of keys and values. */
 static rv_status identity(const rv_context *ctx, int32_t adapter, char text[IDENTITY_BYTES]) {
 	const rv_context_options *o = &ctx->options;
-	const rv_hparams *hp = rv_model_hparams(ctx->model);
-	char model[65], digest[65], theta[32];
+	char model[65], digest[65], rope[256];
 	RV_TRY(rv_model_sha256(ctx->model, model));
-	rv_text_double(theta, hp->rope_theta);
+	rope_text(&o->rope, rv_model_hparams(ctx->model), rope, sizeof rope);
 	int n = snprintf(text, IDENTITY_BYTES,
-	                 "model %s\ncache %s\nrope %lld elements, theta %s\nbackend %s, %s, %s "
-	                 "attention\nadapters",
-	                 model, rv_kv_type_name(o->kv_type), (long long)hp->n_rot, theta,
-	                 rv_backend_name(o->backend), rv_level_name(o->level),
-	                 attentions[o->attention]);
+	                 "model %s\ncache %s\nrope %s\nbackend %s, %s, %s attention\nadapters", model,
+	                 rv_kv_type_name(o->kv_type), rope, rv_backend_name(o->backend),
+	                 rv_level_name(o->level), attentions[o->attention]);
 	for (int i = 0; i < ctx->sets[adapter].n; i++) {
 		adapter_digest(&ctx->sets[adapter].uses[i], digest);
 		n += snprintf(text + n, (size_t)(IDENTITY_BYTES - n), " %s", digest);
@@ -100,10 +110,9 @@ static rv_status other_identity(const char *path, const char *file, size_t n_fil
 /* ---- saving ---- */
 
 static rv_status check_flat(const rv_context *ctx, const char *path) {
-	return ctx->tiers
-	               ? rv_fail(RV_ERR_UNSUPPORTED,
-	                         "%s: sequences under a tiered policy are not kept in files", path)
-	               : RV_OK;
+	return ctx->tiers ? rv_fail(RV_ERR_UNSUPPORTED,
+	                            "%s: sequences under a tiered policy are not kept in files", path)
+	                  : RV_OK;
 }
 
 typedef struct output {

@@ -204,8 +204,8 @@ static void other_identities(void **state) {
 		rv_model *model;
 		rv_context_options options;
 		const char *part;
-	} rows[4];
-	for (int i = 0; i < 4; i++) {
+	} rows[6];
+	for (int i = 0; i < 6; i++) {
 		rows[i].model = i == 0 ? other : model;
 		rows[i].options = plain;
 	}
@@ -216,7 +216,11 @@ static void other_identities(void **state) {
 	rows[2].part = "here 'backend ref";
 	rows[3].options.attention = RV_ATTN_STANDARD;
 	rows[3].part = "standard attention'";
-	for (int i = 0; i < 4; i++) {
+	rows[4].options.attention = RV_ATTN_STANDARD_CAUSAL;
+	rows[4].part = "standard-causal attention'";
+	rows[5].options.rope = (rv_rope_scaling){.kind = RV_ROPE_NTK, .factor = 2};
+	rows[5].part = "scaling ntk 2";
+	for (int i = 0; i < 6; i++) {
 		rv_context *ctx = kv_context(rows[i].model, rows[i].options);
 		assert_fails(rv_seq_load(ctx, 0, 0, file_path, NULL, 0, NULL), RV_ERR_MISMATCH,
 		             rows[i].part);
