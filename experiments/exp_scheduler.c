@@ -215,7 +215,7 @@ static rv_status find_roof(fixture *f) {
 	const rv_model *m = f->who.model;
 	const rv_hparams *hp = rv_model_hparams(m);
 	double head = (double)hp->n_vocab * (double)hp->n_embd, all = (double)rv_model_n_params(m);
-	int act = rv_type_get(rv_model_weight(m, RV_FFN_UP, 0)->type)->act;
+	rv_act act = rv_type_get((int)rv_model_weight(m, RV_FFN_UP, 0)->type)->act;
 	f->bytes = (double)rv_model_weight_bytes(m);
 	f->body_ops = 2 * (all - head * (hp->tied ? 1 : 2));
 	f->head_ops = 2 * head;
@@ -417,7 +417,7 @@ static rv_status run(void *user, const rv_point *point, int repetition, rv_recor
 		return repetition == 0 ? measure_users(f, record) : RV_OK;
 	}
 	for (int m = APPEND; m <= USERS_RATIO; m++)
-		rv_record_na(record, m, "measured once, beside 1000 users");
+		rv_record_na(record, m, "measured beside 1000 users only");
 	return RV_OK;
 }
 
@@ -431,7 +431,8 @@ static const rv_experiment scheduling = {
         .id = "T19",
         .name = "t19_scheduler",
         .title = "Continuous batching",
-        .about = "Requests of log-normal lengths share one context through the scheduler; prompts are "
+        .about = "Requests of log-normal lengths share one context of the model in " TYPE
+                 " through the scheduler; prompts are "
                  "random tokens, sampling is at temperature 0.7 and top-p 0.9, end tokens are "
                  "ordinary. In the closed loop every user sends the next request when the last was "
                  "answered; in the open loop requests come as a Poisson process at 70 % of the "
@@ -448,6 +449,7 @@ static const rv_experiment scheduling = {
         .metrics = metrics,
         .n_metrics = N_METRICS,
         .budget_s = {10, 30, 1800},
+        .limit_s = {0, 25, 0},
         .min_n = 10,
         .max_n = {10, 20, 20},
         .has_point = has_point,

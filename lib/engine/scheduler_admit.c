@@ -175,6 +175,9 @@ void rv_scheduler_preempt(rv_scheduler *s, request *r) {
 	s->stats.n_preempted++;
 	leave_sequence(s, r);
 	rv_queue_insert(&s->waiting, r);
+	pthread_mutex_lock(&s->lock);
+	r->info = (rv_request_info){RV_REQUEST_WAITING, -1, 0, r->stats};
+	pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- ending ---- */

@@ -181,16 +181,13 @@ static rv_status evaluate(rv_scheduler *s, int64_t lo, int64_t hi) {
 	return s->replan ? RV_OK : evaluate(s, mid, hi);
 }
 
-/* Makes the state that look-ups see that of now. */
+/* Makes the state that look-ups see that of now; who gave way has told before. */
 static int64_t publish(rv_scheduler *s) {
 	s->stats.n_running = s->running.n;
 	pthread_mutex_lock(&s->lock);
 	s->stats.n_waiting = s->waiting.n + s->inbox.n;
 	for (request *r = s->running.first; r; r = r->next)
 		r->info = (rv_request_info){RV_REQUEST_RUNNING, r->seq, r->n_cached, r->stats};
-	for (request *r = s->waiting.first; r; r = r->next)
-		if (r->info.seq >= 0)
-			r->info = (rv_request_info){RV_REQUEST_WAITING, -1, 0, r->stats};
 	s->published = s->stats;
 	int64_t n_live = s->n_live;
 	pthread_mutex_unlock(&s->lock);
