@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define AT(field) offsetof(rv_cli_draft, field)
 const rv_option rv_cli_draft_options[] = {
@@ -39,31 +38,12 @@ rv_cli_draft rv_cli_draft_defaults(void) {
 
 /* ---- the draft's model ---- */
 
-static int replaced(const char *path, const char *name, const char *by, char *out, size_t size) {
-	const char *slash = strrchr(path, '/');
-	const char *at = strstr(slash ? slash : path, name);
-	int n = at ? snprintf(out, size, "%.*s%s%s", (int)(at - path), path, by, at + strlen(name))
-	           : -1;
-	return n > 0 && (size_t)n < size && access(out, R_OK) == 0;
-}
-
-/* The file beside the model's that has the name of its draft. */
-static rv_status find_draft(const rv_model *target, char *out, size_t size) {
-	static const char *const names[][2] = {{"nano", "pico"}, {"medium", "small"}};
-	const char *path = rv_model_path(target);
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (replaced(path, names[i][0], names[i][1], out, size))
-			return RV_OK;
-	return rv_fail(RV_ERR_NOT_FOUND,
-	               "%s: no draft beside it (for nano a file named pico, for medium small)", path);
-}
-
 static int open_model(const rv_cli *cli, rv_cli_draft *d, const rv_cli_model *load,
                       rv_context *target) {
 	char found[4096];
 	const char *path = d->source;
 	if (strcmp(path, "auto") == 0) {
-		if (find_draft(rv_context_model(target), found, sizeof found) != RV_OK) {
+		if (rv_spec_find_draft(rv_context_model(target), found, sizeof found) != RV_OK) {
 			rv_fail_in(RV_ERR_NOT_FOUND, "--draft auto");
 			return rv_cli_fail(cli);
 		}

@@ -85,6 +85,9 @@ static rv_status open_cache(rv_context *ctx, const rv_context_options *o, const 
 rv_status rv_context_kv_open(rv_context *ctx) {
 	const rv_context_options *o = &ctx->options;
 	const rv_hparams *hp = rv_model_hparams(ctx->model);
+	if (o->n_draft && o->kv_policy && o->kv_policy->n_tiers > 0)
+		return rv_fail(RV_ERR_UNSUPPORTED, "KV policy %s: draft rows (n_draft)",
+		               o->kv_policy->name);
 	RV_TRY(open_cache(ctx, o, hp));
 	return rv_draft_rows_init(&ctx->drafts, hp, &ctx->kv_view, o->n_seqs, o->n_draft);
 }

@@ -2,9 +2,8 @@
 
 #include "base/mem.h"
 #include "base/sysinfo.h"
+#include "engine/kv_policy.h"
 #include "engine/speculate_internal.h"
-
-#include <stdio.h>
 
 enum { MIN_ADAPTIVE = 2, FIRST_ADAPTIVE = 4 };
 
@@ -60,6 +59,12 @@ static rv_status check_contexts(const rv_speculator *s) {
 	const rv_spec_options *o = &s->options;
 	if (rv_seq_length(s->target, o->seq) < 0)
 		return rv_fail(RV_ERR_INVALID, "speculation: sequence %d does not exist", o->seq);
+	const rv_kv_policy *policy = rv_context_get_options(s->target)->kv_policy;
+	if (policy && policy->n_tiers > 0)
+		return rv_fail(RV_ERR_UNSUPPORTED,
+		               "speculation: KV policy %s stores pages by the length of the text, and "
+		               "tokens that are rejected would count",
+		               policy->name);
 	if (o->draft == RV_SPEC_LOOKUP)
 		return RV_OK;
 	if (!s->draft || s->draft == s->target)

@@ -84,6 +84,10 @@ typedef struct rv_spec_stats {
 	int64_t draft_ns, target_ns; /* in drafting, and in evaluating the target */
 } rv_spec_stats;
 
+/* The file of a draft for a model: beside it, with pico in its name for nano, small for medium.
+ * RV_ERR_NOT_FOUND: there is none. */
+rv_status rv_spec_find_draft(const rv_model *target, char *path, size_t size);
+
 typedef struct rv_speculator rv_speculator;
 
 /* For one sequence of the target. The contexts are borrowed and must outlive it; draft is NULL with

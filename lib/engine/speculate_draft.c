@@ -1,7 +1,9 @@
 /* Where drafts come from. */
 #include "engine/speculate_internal.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 rv_status rv_spec_probabilities(rv_speculator *s, rv_sampler *sampler, const float *logits, float *p) {
 	if (rv_sampler_get_options(sampler)->temperature > 0)
@@ -130,4 +132,24 @@ rv_status rv_spec_draft_fill(rv_speculator *s, rv_sampler *sampler, int k) {
 	        [RV_SPEC_LOOKUP] = fill_lookup,
 	};
 	return sources[s->options.draft](s, sampler, k);
+}
+
+/* ---- files ---- */
+
+static int replaced(const char *path, const char *name, const char *by, char *out, size_t size) {
+	const char *slash = strrchr(path, '/');
+	const char *at = strstr(slash ? slash : path, name);
+	int n = at ? snprintf(out, size, "%.*s%s%s", (int)(at - path), path, by, at + strlen(name))
+	           : -1;
+	return n > 0 && (size_t)n < size && access(out, R_OK) == 0;
+}
+
+rv_status rv_spec_find_draft(const rv_model *target, char *out, size_t size) {
+	static const char *const names[][2] = {{"nano", "pico"}, {"medium", "small"}};
+	const char *path = rv_model_path(target);
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (replaced(path, names[i][0], names[i][1], out, size))
+			return RV_OK;
+	return rv_fail(RV_ERR_NOT_FOUND,
+	               "%s: no draft beside it (for nano a file named pico, for medium small)", path);
 }

@@ -141,6 +141,8 @@ struct rv_experiment {
 	const char *baseline;
 	/* Is there such a combination of values? NULL: every one is a point. */
 	int (*has_point)(const rv_experiment *exp, const rv_point *point);
+	/* Is it one in this profile, beside what the values' own profiles say? NULL: every one is. */
+	int (*in_profile)(const rv_experiment *exp, rv_profile profile, const rv_point *point);
 	/* Why a point cannot be measured by this build or of this model ("no speculative decoding in
 	 * this build"; constant text), or NULL when it can. config has its inputs. It keeps its place
 	 * in all tables as not run, and no other callback sees it. The callback may be NULL. */

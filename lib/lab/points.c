@@ -109,7 +109,8 @@ rv_status rv_sweep_points(const rv_experiment *exp, rv_profile profile, const rv
 		memcpy(p.values, values, sizeof values);
 		if (exp->has_point != NULL && !exp->has_point(exp, &p))
 			continue;
-		int in_profile = 1, selected = 1;
+		int in_profile = exp->in_profile == NULL || exp->in_profile(exp, profile, &p);
+		int selected = in_profile;
 		for (int i = 0; i < exp->n_params; i++) {
 			in_profile &= exp->params[i].values[values[i]].smallest <= profile;
 			selected &= is_selected(&exp->params[i], values[i], profile, only);
