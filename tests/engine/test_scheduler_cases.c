@@ -433,7 +433,7 @@ static void bad_arguments(void **state) {
 	rv_request_info info;
 	for (id = -3; id < 3; id++) {
 		assert_int_equal(rv_scheduler_cancel(s, id), RV_ERR_NOT_FOUND);
-		assert_int_equal(rv_scheduler_find(s, id << 20 | 5, &info), RV_ERR_NOT_FOUND);
+		assert_int_equal(rv_scheduler_find(s, id * (1 << 20) + 5, &info), RV_ERR_NOT_FOUND);
 	}
 	close_scheduler(s, ctx);
 	ctx = kit_context(model, 1, 8, 0, 0);
