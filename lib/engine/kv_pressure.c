@@ -310,9 +310,9 @@ static rv_status check_options(const rv_kv_pressure_options *o, const rv_context
 	    (o->smallest != RV_KV_Q8 && o->smallest != RV_KV_Q4))
 		return rv_fail(RV_ERR_INVALID, "memory pressure: unknown relief, or a smallest type "
 		                               "other than q8 and q4");
-	if ((o->relief == RV_KV_QUANTIZE || o->relief == RV_KV_SPILL) && ctx->tiers)
-		return rv_fail(RV_ERR_UNSUPPORTED, "memory pressure: %s under a tiered policy",
-		               rv_kv_relief_names[o->relief]);
+	if (o->relief == RV_KV_QUANTIZE && ctx->tiers)
+		return rv_fail(RV_ERR_UNSUPPORTED, "memory pressure: quantize under a tiered policy, "
+		                                   "which says itself how pages are stored");
 	if (o->relief == RV_KV_SPILL && (!o->spill_dir || !*o->spill_dir))
 		return rv_fail(RV_ERR_INVALID, "memory pressure: no folder to spill to");
 	return RV_OK;

@@ -4,6 +4,7 @@
 #define RV_TESTS_ENGINE_PRESSURE_KIT_H
 
 #include "engine/kv_pages.h"
+#include "engine/kv_policy.h"
 #include "engine/kv_pressure.h"
 #include "tests/engine/kv_fixture.h"
 
@@ -46,13 +47,14 @@ typedef struct subject {
 	told told;
 } subject;
 
-static inline void open_subject(subject *s, rv_kv_relief relief) {
+static inline void open_tiered(subject *s, rv_kv_relief relief, const rv_kv_policy *policy) {
 	rv_context_options o = kv_options(N_SEQS, RV_KV_F16);
 	rv_kv_pressure_options po = rv_kv_pressure_defaults();
 	memset(s, 0, sizeof *s);
 	o.n_ctx = 512;
 	o.n_batch = 128;
 	o.page_size = PAGE;
+	o.kv_policy = policy;
 	o.kv_budget_bytes = (size_t)SLABS * RV_POOL_PAGE_BYTES;
 	s->ctx = kv_context(model, o);
 	s->kv = rv_context_kv_pages(s->ctx);
@@ -61,6 +63,10 @@ static inline void open_subject(subject *s, rv_kv_relief relief) {
 	po.evicted = on_evicted;
 	po.user = &s->told;
 	assert_ok(rv_kv_pressure_create(&s->p, s->ctx, &po));
+}
+
+static inline void open_subject(subject *s, rv_kv_relief relief) {
+	open_tiered(s, relief, NULL);
 }
 
 static inline void close_subject(subject *s) {

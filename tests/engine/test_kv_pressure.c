@@ -127,32 +127,31 @@ static int files_in(const char *dir) {
 	return n;
 }
 
-static void spilled_come_back(void **state) {
-	(void)state;
+static void come_back(const rv_kv_policy *policy, int32_t n) {
 	static float expected[N_SEQS][N_VOCAB], found[N_VOCAB];
 	subject alone, s;
-	for (int32_t i = 0; i < 30; i++) {
-		open_subject(&alone, RV_KV_REJECT);
+	for (int32_t i = 0; i < n; i++) {
+		open_tiered(&alone, RV_KV_REJECT, policy);
 		assert_ok(fill_idle(&alone, i));
 		last_logits(&alone, i, expected[i]);
 		close_subject(&alone);
 	}
-	open_subject(&s, RV_KV_SPILL);
-	for (int32_t i = 0; i < 30; i++)
+	open_tiered(&s, RV_KV_SPILL, policy);
+	for (int32_t i = 0; i < n; i++)
 		assert_ok(fill_idle(&s, i));
 	rv_kv_pressure_stats stats;
 	rv_kv_pressure_get_stats(s.p, &stats);
-	assert_true(stats.n_spilled_now > 10 && stats.spilled_bytes > (size_t)10 << 20);
+	assert_true(stats.n_spilled_now > 5 && stats.spilled_bytes > (size_t)1 << 20);
 	assert_int_equal(rv_kv_pressure_place(s.p, 0), RV_KV_SPILLED);
-	for (int32_t i = 0; i < 30; i++) {
-		int32_t seq = (i * 7) % 30;
+	for (int32_t i = 0; i < n; i++) {
+		int32_t seq = (i * 7) % n;
 		last_logits(&s, seq, found);
 		assert_memory_equal(found, expected[seq], sizeof found);
 		assert_ok(rv_kv_pages_verify(s.kv, 0));
 	}
 	rv_kv_pressure_get_stats(s.p, &stats);
-	assert_true(stats.n_restored > 10);
-	print_message("# 30 sequences: %lld spilled, %lld restored\n", (long long)stats.n_spilled,
+	assert_true(stats.n_restored > 5);
+	print_message("# %d sequences: %lld spilled, %lld restored\n", n, (long long)stats.n_spilled,
 	              (long long)stats.n_restored);
 	/* Forgotten wherever they are; the rest with the folder. */
 	assert_int_equal(files_in(spill_dir), 1);
@@ -161,6 +160,17 @@ static void spilled_come_back(void **state) {
 	assert_int_equal(rv_kv_pressure_forget(s.p, N_SEQS), RV_ERR_INVALID);
 	close_subject(&s);
 	assert_int_equal(files_in(spill_dir), 0);
+}
+
+static void spilled_come_back(void **state) {
+	(void)state;
+	come_back(NULL, 30);
+}
+static void tiered_come_back(void **state) {
+	(void)state;
+	rv_kv_policy policy;
+	assert_ok(rv_kv_policy_parse_name(&policy, "three-tier-kivi:tail=64:warm=128"));
+	come_back(&policy, 36);
 }
 
 /* The only folder in the spill folder. */
@@ -287,6 +297,7 @@ int main(void) {
 	        cmocka_unit_test(within_a_call),
 	        cmocka_unit_test(shared_pages),
 	        cmocka_unit_test(spilled_come_back),
+	        cmocka_unit_test(tiered_come_back),
 	        cmocka_unit_test(damaged_spill),
 	        cmocka_unit_test(disk_full),
 	        cmocka_unit_test(rules),

@@ -3,6 +3,7 @@
 #include "base/rng.h"
 #include "engine/kv_convert.h"
 #include "engine/kv_pages.h"
+#include "engine/kv_policy.h"
 #include "tests/engine/spill_kit.h"
 
 #include <signal.h>
@@ -99,7 +100,7 @@ static void mixed_types(void **state) {
 		rv_context *to = kv_context(model, o);
 		if (p == 32) { /* 0 to 15 F16, 16 to 31 Q8 */
 			assert_fails(rv_seq_load(to, 1, 0, file_path, NULL, 0, NULL), RV_ERR_MISMATCH,
-			             "rows of type q8 from position 16 on");
+			             "from position 16 on is of format q8");
 			assert_int_equal(rv_seq_length(to, 1), 0);
 		} else {
 			assert_ok(rv_seq_load(to, 1, 0, file_path, NULL, 0, NULL));
@@ -112,8 +113,53 @@ static void mixed_types(void **state) {
 	o.page_size = 0;
 	rv_context *to = kv_context(model, o);
 	assert_fails(rv_seq_load(to, 1, 0, file_path, NULL, 0, NULL), RV_ERR_MISMATCH,
-	             "cannot stand in a cache of type f16");
+	             "needs pages of its own");
 	rv_context_destroy(to);
+}
+
+/* Pages that aged under a policy are restored as they were, by the same policy and page size alone. */
+static void tiered(void **state) {
+	(void)state;
+	static const char *const names[] = {"two-tier:tail=16", "three-tier:tail=16:warm=32",
+	                                    "three-tier-kivi:tail=16:warm=32",
+	                                    "two-tier:tail=32:store=kivi2"};
+	enum { N_POLICIES = sizeof names / sizeof *names };
+	static float expected[N_MORE * N_VOCAB], found[N_MORE * N_VOCAB];
+	rv_kv_policy policies[N_POLICIES];
+	rv_context_options o = kv_options(2, RV_KV_F16);
+	o.kv_budget_bytes = 12 * RV_POOL_PAGE_BYTES;
+	for (int i = 0; i < N_POLICIES; i++)
+		assert_ok(rv_kv_policy_parse_name(&policies[i], names[i]));
+	for (int i = 0; i < N_POLICIES; i++) {
+		o.kv_policy = &policies[i];
+		o.page_size = 16;
+		rv_context *from = filled(o, 0, 1);
+		const rv_kv_page *pages;
+		rv_kv_seq_pages(rv_context_kv_pages(from), 0, &pages);
+		assert_int_not_equal(rv_kv_page_format(rv_context_kv_pages(from), pages[0]), RV_KV_F16);
+		assert_ok(rv_seq_save(from, 0, NULL, 0, file_path));
+		go_on(from, 0, expected);
+		rv_context_destroy(from);
+		for (int k = 0; k < N_POLICIES + 2; k++) {
+			rv_context_options other = o;
+			other.kv_policy = k < N_POLICIES    ? &policies[k]
+			                  : k == N_POLICIES ? NULL
+			                                    : o.kv_policy;
+			other.page_size = k > N_POLICIES ? 32 : 16;
+			rv_context *to = filled(other, 0, 2);
+			if (k == i) {
+				assert_ok(rv_seq_load(to, 1, 0, file_path, NULL, 0, NULL));
+				go_on(to, 1, found);
+				assert_memory_equal(found, expected, sizeof found);
+			} else {
+				assert_fails(rv_seq_load(to, 1, 0, file_path, NULL, 0, NULL),
+				             RV_ERR_MISMATCH, "'pages of 16, tail");
+				assert_int_equal(rv_seq_length(to, 1), 0);
+			}
+			assert_ok(rv_kv_pages_verify(rv_context_kv_pages(to), -1));
+			rv_context_destroy(to);
+		}
+	}
 }
 
 /* No pages left for it: by name, and none kept. */
@@ -346,11 +392,11 @@ static void killed(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(goes_on),  cmocka_unit_test(mixed_types),
-	        cmocka_unit_test(no_pages), cmocka_unit_test(without_ids),
-	        cmocka_unit_test(rules),    cmocka_unit_test(other_identities),
-	        cmocka_unit_test(adapters), cmocka_unit_test(disk_full),
-	        cmocka_unit_test(killed),
+	        cmocka_unit_test(goes_on),          cmocka_unit_test(mixed_types),
+	        cmocka_unit_test(tiered),           cmocka_unit_test(no_pages),
+	        cmocka_unit_test(without_ids),      cmocka_unit_test(rules),
+	        cmocka_unit_test(other_identities), cmocka_unit_test(adapters),
+	        cmocka_unit_test(disk_full),        cmocka_unit_test(killed),
 	};
 	return cmocka_run_group_tests(tests, open_all, close_all);
 }

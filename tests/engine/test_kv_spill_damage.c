@@ -58,7 +58,7 @@ static void cut_or_longer(void **state) {
 		assert_int_equal(load_bytes(ctx, copy, size + more), RV_ERR_FORMAT);
 		memcpy(copy, data, size - 4);
 		mend(copy, size + more);
-		assert_fails(load_bytes(ctx, copy, size + more), RV_ERR_FORMAT, "are needed");
+		assert_fails(load_bytes(ctx, copy, size + more), RV_ERR_FORMAT, "after its end");
 	}
 	rv_context_destroy(ctx);
 	rv_free(data);
@@ -97,8 +97,8 @@ static void forged(void **state) {
 	        {ids + 4, N_VOCAB, 4, RV_ERR_FORMAT, "token 1 is 320"},
 	        {ids + 8, UINT32_MAX, 4, RV_ERR_FORMAT, "token 2 is -1"},
 	        {runs, RV_KV_COUNT, 4, RV_ERR_FORMAT, "run 0"},
-	        {runs, RV_KV_F32, 4, RV_ERR_FORMAT, "bytes of keys and values"},
-	        {runs + 4, 0, 4, RV_ERR_FORMAT, "0 tokens of type"},
+	        {runs, RV_KV_F32, 4, RV_ERR_FORMAT, "ends within the keys"},
+	        {runs + 4, 0, 4, RV_ERR_FORMAT, "0 tokens of format"},
 	        {runs + 4, 2, 4, RV_ERR_FORMAT, "runs of 2 tokens, the header says 3"},
 	        {runs + 4, UINT32_MAX, 4, RV_ERR_FORMAT, "4294967295 tokens"},
 	};
