@@ -5,6 +5,7 @@
 
 #include "base/rng.h"
 #include "engine/kv_pages.h"
+#include "engine/kv_policy.h"
 #include "engine/scheduler.h"
 #include "tests/support/tiny_model.h"
 
@@ -92,14 +93,17 @@ static inline void use_adapter(rv_context *ctx, int32_t set, rv_adapter *adapter
 	assert_ok(rv_context_set_adapters(ctx, set, &use, adapter != NULL));
 }
 
+static const rv_kv_policy *kit_policy; /* of the contexts opened; NULL: none */
+
 /* F32, so that pages are large. */
 static inline rv_context *kit_context(rv_model *of, int32_t n_seqs, int32_t n_batch, int32_t page_size,
                                       size_t budget_bytes) {
 	rv_context *ctx;
 	rv_context_options o = rv_context_defaults();
 	o.n_ctx = KIT_CTX;
-	o.kv_type = RV_KV_F32;
-	o.page_size = page_size;
+	o.kv_type = kit_policy ? RV_KV_F16 : RV_KV_F32;
+	o.kv_policy = kit_policy;
+	o.page_size = kit_policy ? 16 : page_size;
 	o.kv_budget_bytes = budget_bytes;
 	o.n_seqs = n_seqs;
 	o.n_batch = n_batch;

@@ -187,10 +187,32 @@ static void prefixes_are_shared(void **state) {
 	rv_context_destroy(ctx);
 }
 
+/* Pages that are stored more coarsely as they age: a request's own, so its tokens are those alone; what
+ * gave way is evaluated again. */
+static void tiers(void **state) {
+	(void)state;
+	static ticket tickets[N_REQUESTS];
+	rv_kv_policy policy;
+	rv_scheduler_stats stats;
+	no_faults();
+	assert_ok(rv_kv_policy_parse(&policy, "two-tier:tail=32"));
+	kit_policy = &policy;
+	make_kinds(model, kinds, 3);
+	for (uint64_t seed = 0; seed < 3; seed++) {
+		const char *what = random_schedule(&settings[5], seed, tickets, &stats);
+		if (what)
+			fail_msg("seed %d: %s", (int)seed, what);
+		assert_true(stats.n_preempted > 0);
+		assert_int_equal(stats.n_swapped, 0);
+	}
+	kit_policy = NULL;
+	make_kinds(model, kinds, 3);
+}
+
 #define N_SETTINGS (sizeof settings / sizeof settings[0])
 
 int main(void) {
-	struct CMUnitTest tests[N_SETTINGS + 3];
+	struct CMUnitTest tests[N_SETTINGS + 4];
 	static char names[N_SETTINGS][128];
 	size_t n = 0;
 	for (; n < N_SETTINGS; n++) {
@@ -203,6 +225,7 @@ int main(void) {
 	}
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(the_schedule_is_deterministic);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(prefixes_are_shared);
+	tests[n++] = (struct CMUnitTest)cmocka_unit_test(tiers);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(control_swapped_rows_are_seen);
 	return _cmocka_run_group_tests("scheduler", tests, n, open_model, close_model);
 }
