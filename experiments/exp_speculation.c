@@ -146,8 +146,8 @@ typedef struct scale {
 } scale;
 static const scale scales[RV_PROFILE_COUNT] = {
         [RV_PROFILE_SMOKE] = {3, 16, 1, 2, 0},
-        [RV_PROFILE_QUICK] = {24, 48, 3, 6, 16},
-        [RV_PROFILE_FULL] = {60, 128, 6, 20, 200},
+        [RV_PROFILE_QUICK] = {15, 32, 2, 6, 16},
+        [RV_PROFILE_FULL] = {60, 128, 4, 20, 200},
 };
 static double number_of(const rv_point *p, int param) {
 	return params[param].values[p->values[param]].number;
@@ -257,13 +257,15 @@ static uint64_t seed_of(const fixture *f, int prompt, int round) {
 }
 
 static rv_status plain_texts(fixture *f, int temperature, const rv_spec_text **out) {
+	const rv_spec_bench *b = &f->bench;
 	double ns;
 	if (!f->plain[temperature]) {
-		RV_TRY(RV_ALLOC(&f->plain[temperature], f->size.n_prompts, "texts"));
-		for (int i = 0; i < f->size.n_prompts; i++)
-			RV_TRY(rv_spec_bench_decode(&f->bench, NULL, temperatures[temperature].number,
-			                            i, seed_of(f, i, 0), &f->plain[temperature][i],
-			                            NULL, &ns));
+		RV_TRY(RV_ALLOC(&f->plain[temperature], b->n_prompts, "texts"));
+		for (int i = 0; i < b->n_prompts; i++) {
+			RV_TRY(rv_spec_bench_read(b, NULL, i));
+			RV_TRY(rv_spec_bench_decode(b, NULL, temperatures[temperature].number, i,
+			                            seed_of(f, i, 0), &f->plain[temperature][i], &ns));
+		}
 	}
 	*out = f->plain[temperature];
 	return RV_OK;
@@ -285,11 +287,12 @@ static rv_status count(fixture *f, const rv_point *p, rv_speculator *s, const co
 	*c = (counts){.done = 1};
 	RV_TRY(plain_texts(f, p->values[TEMPERATURE], &plain));
 	for (int i = 0; i < f->size.n_prompts; i++) {
-		rv_spec_stats before;
 		rv_spec_text t;
 		double ns;
+		RV_TRY(rv_spec_bench_read(&f->bench, s, i));
+		const rv_spec_stats before = *rv_speculator_stats(s);
 		RV_TRY(rv_spec_bench_decode(&f->bench, s, number_of(p, TEMPERATURE), i,
-		                            seed_of(f, i, 0), &t, &before, &ns));
+		                            seed_of(f, i, 0), &t, &ns));
 		add_stats(&c->stats, rv_speculator_stats(s), &before);
 		c->n_tokens += t.n;
 		c->logprob += t.logprob;
@@ -331,16 +334,6 @@ static rv_status record_quality(fixture *f, const rv_point *p, rv_speculator *s,
 	return RV_OK;
 }
 
-static double tokens_a_step(const rv_spec_stats *s) {
-	double steps = (double)(s->rounds + s->plain_rounds);
-	return (steps + (double)s->accepted) / steps;
-}
-static double drafted_a_step(const rv_spec_stats *s) {
-	double depths = 0;
-	for (int i = 0; i < RV_SPEC_MAX_K; i++)
-		depths += (double)s->drafted_at[i];
-	return depths / (double)(s->rounds + s->plain_rounds);
-}
 static int nearest_k(double k) {
 	int n = (int)lround(k);
 	return n < 1 ? 1 : n > RV_SPEC_MAX_K ? RV_SPEC_MAX_K : n;
@@ -349,7 +342,7 @@ static int nearest_k(double k) {
 static void record_medium(const fixture *f, const rv_point *p, const rv_spec_stats *s,
                           rv_record *record) {
 	static const char *const chains = "costs are those of a model's chain";
-	double k = drafted_a_step(s), tokens = tokens_a_step(s);
+	double k = rv_spec_drafted_a_round(s), tokens = rv_spec_tokens_a_round(s);
 	if (p->values[DRAFT] != RV_SPEC_MODEL) {
 		rv_record_na(record, MEDIUM_BOUND, chains);
 		rv_record_na(record, MEDIUM_SPEEDUP, chains);
@@ -368,11 +361,11 @@ static rv_status record_counts(fixture *f, const rv_point *p, rv_speculator *spe
                                const counts *c, rv_record *record) {
 	const rv_spec_stats *s = &c->stats;
 	const rv_spec_text *plain;
-	double *v = record->values, logprob = 0, k = drafted_a_step(s);
+	double *v = record->values, logprob = 0, k = rv_spec_drafted_a_round(s);
 	RV_TRY(plain_texts(f, p->values[TEMPERATURE], &plain));
 	for (int i = 0; i < f->size.n_prompts; i++)
 		logprob += plain[i].logprob;
-	v[TOKENS] = tokens_a_step(s);
+	v[TOKENS] = rv_spec_tokens_a_round(s);
 	v[DRAFTED] = k;
 	v[SAME_TEXT] = 100 * (double)c->n_same / (double)c->n_tokens;
 	v[LIKELIHOOD] = 100 * exp((c->logprob - logprob) / (double)c->n_tokens);
@@ -400,7 +393,7 @@ static rv_status record_counts(fixture *f, const rv_point *p, rv_speculator *spe
 static rv_status record_costs(const fixture *f, const rv_point *p, const rv_spec_stats *s,
                               rv_record *record) {
 	static const int timed[] = {DRAFT_COST, VERIFY_COST, SPEEDUP_MODEL, BREAK_EVEN};
-	double k = drafted_a_step(s), *v = record->values;
+	double k = rv_spec_drafted_a_round(s), *v = record->values;
 	if (p->values[DRAFT] != RV_SPEC_MODEL) {
 		for (size_t i = 0; i < sizeof timed / sizeof timed[0]; i++)
 			rv_record_na(record, timed[i], "costs are those of a model's chain");
@@ -411,7 +404,7 @@ static rv_status record_costs(const fixture *f, const rv_point *p, const rv_spec
 	RV_TRY(rv_spec_bench_costs(&f->bench, n, f->size.n_costs, &costs));
 	v[DRAFT_COST] = costs.draft;
 	v[VERIFY_COST] = costs.verify[n];
-	v[SPEEDUP_MODEL] = rv_spec_speedup(tokens_a_step(s), k, v[DRAFT_COST], v[VERIFY_COST]);
+	v[SPEEDUP_MODEL] = rv_spec_speedup(rv_spec_tokens_a_round(s), k, v[DRAFT_COST], v[VERIFY_COST]);
 	v[BREAK_EVEN] = 100 * rv_spec_break_even(k, v[DRAFT_COST], v[VERIFY_COST]);
 	if (isnan(v[BREAK_EVEN]))
 		rv_record_na(record, BREAK_EVEN, "drafting cannot pay at these costs");
@@ -425,13 +418,14 @@ static rv_status measure(fixture *f, const rv_point *p, rv_speculator *s, int re
 	RV_TRY(count(f, p, s, &c));
 	for (int i = 0; i < f->size.n_timed; i++) {
 		int prompt = (repetition * f->size.n_timed + i) % f->size.n_prompts;
-		uint64_t seed = seed_of(f, prompt, repetition);
-		double ns;
-		RV_TRY(rv_spec_bench_decode(&f->bench, NULL, temperature, prompt, seed, NULL, NULL,
-		                            &ns));
-		plain += ns;
-		RV_TRY(rv_spec_bench_decode(&f->bench, s, temperature, prompt, seed, NULL, NULL, &ns));
-		with += ns;
+		RV_TRY(rv_spec_bench_read(&f->bench, s, prompt));
+		for (int turn = 0; turn < 2; turn++) { /* who begins takes turns, too */
+			int drafting = (repetition + i + turn) % 2;
+			double ns;
+			RV_TRY(rv_spec_bench_decode(&f->bench, drafting ? s : NULL, temperature, prompt,
+			                            seed_of(f, prompt, repetition), NULL, &ns));
+			*(drafting ? &with : &plain) += ns;
+		}
 	}
 	record->values[SPEEDUP] = plain / with;
 	RV_TRY(record_costs(f, p, &c->stats, record));

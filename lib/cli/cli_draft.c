@@ -104,11 +104,6 @@ void rv_cli_close_draft(rv_cli_draft *d) {
 
 /* ---- what came of it ---- */
 
-static double per_round(const rv_spec_stats *s) {
-	int64_t rounds = s->rounds + s->plain_rounds;
-	return rounds > 0 ? (double)(rounds + s->accepted) / (double)rounds : 0;
-}
-
 void rv_cli_draft_line(const rv_cli_draft *d, char *out, size_t size) {
 	out[0] = '\0';
 	if (!d->speculator)
@@ -123,7 +118,7 @@ void rv_cli_draft_line(const rv_cli_draft *d, char *out, size_t size) {
 		        "; accepted %lld of %lld drafted (%.1f %%), %.2f tokens a round, draft %.0f %% "
 		        "of the time",
 		        (long long)s->accepted, (long long)s->drafted,
-		        100 * (double)s->accepted / (double)s->drafted, per_round(s),
+		        100 * (double)s->accepted / (double)s->drafted, rv_spec_tokens_a_round(s),
 		        100 * (double)s->draft_ns / (double)(s->draft_ns + s->target_ns));
 }
 

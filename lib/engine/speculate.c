@@ -138,6 +138,18 @@ rv_status rv_speculator_reset(rv_speculator *s) {
 	return s->draft ? rv_seq_truncate(s->draft, s->options.draft_seq, 0) : RV_OK;
 }
 
+double rv_spec_tokens_a_round(const rv_spec_stats *s) {
+	double rounds = (double)(s->rounds + s->plain_rounds);
+	return (rounds + (double)s->accepted) / rounds;
+}
+
+double rv_spec_drafted_a_round(const rv_spec_stats *s) {
+	int64_t depths = 0;
+	for (int i = 0; i < RV_SPEC_MAX_K; i++)
+		depths += s->drafted_at[i];
+	return (double)depths / (double)(s->rounds + s->plain_rounds);
+}
+
 const rv_spec_stats *rv_speculator_stats(const rv_speculator *s) {
 	return &s->stats;
 }

@@ -84,6 +84,11 @@ typedef struct rv_spec_stats {
 	int64_t draft_ns, target_ns; /* in drafting, and in evaluating the target */
 } rv_spec_stats;
 
+/* Tokens that came out of a round, and depth of its draft: means over all rounds; NaN before the first.
+ */
+double rv_spec_tokens_a_round(const rv_spec_stats *s);
+double rv_spec_drafted_a_round(const rv_spec_stats *s);
+
 /* The file of a draft for a model: beside it, with pico in its name for nano, small for medium.
  * RV_ERR_NOT_FOUND: there is none. */
 rv_status rv_spec_find_draft(const rv_model *target, char *path, size_t size);

@@ -97,37 +97,49 @@ static int keep(void *user, int32_t id, const char *bytes, size_t len, double lo
 	return 0;
 }
 
-rv_status rv_spec_bench_decode(const rv_spec_bench *b, rv_speculator *s, double temperature, int prompt,
-                               uint64_t seed, rv_spec_text *out, rv_spec_stats *before, double *ns) {
-	const rv_sampler_options how = {
-	        .temperature = temperature, .top_p = 1, .repeat_penalty = 1, .seed = seed};
-	const int32_t *ids = b->prompts[prompt];
-	int64_t n = b->lengths[prompt];
+/* The prompt's last token is read again by what follows. */
+static rv_status generate(const rv_spec_bench *b, rv_speculator *s, rv_sampler *sampler, int prompt,
+                          int64_t from, int64_t n_predict, rv_spec_text *out,
+                          rv_generate_result *result) {
 	rv_generate_options g = rv_generate_defaults();
-	rv_generate_result r;
-	rv_sampler *sampler;
-	RV_TRY(rv_sampler_create(&sampler, &how, rv_model_hparams(b->target_model)->n_vocab));
-	rv_status status = rv_seq_truncate(b->target, 0, 0);
 	g.speculator = s;
 	g.ignore_end = 1;
-	g.n_predict = 3; /* so that there is a draft, for which its model reads the prompt */
-	if (status == RV_OK && s)
-		status = rv_speculator_reset(s);
+	g.n_predict = n_predict;
+	g.on_token = out ? keep : NULL;
+	g.user = out;
+	RV_TRY(rv_seq_truncate(b->target, 0, from));
+	return rv_generate(b->target, 0, b->prompts[prompt] + from, b->lengths[prompt] - from, sampler,
+	                   &g, NULL, result);
+}
+
+static rv_status open_sampler(const rv_spec_bench *b, double temperature, uint64_t seed,
+                              rv_sampler **out) {
+	const rv_sampler_options how = {
+	        .temperature = temperature, .top_p = 1, .repeat_penalty = 1, .seed = seed};
+	return rv_sampler_create(out, &how, rv_model_hparams(b->target_model)->n_vocab);
+}
+
+rv_status rv_spec_bench_read(const rv_spec_bench *b, rv_speculator *s, int prompt) {
+	rv_generate_result result;
+	rv_sampler *sampler;
+	RV_TRY(open_sampler(b, 0, 0, &sampler));
+	rv_status status = s ? rv_speculator_reset(s) : RV_OK;
+	/* 3 tokens: the second one has a draft, for which its model reads the prompt */
 	if (status == RV_OK)
-		status = rv_generate(b->target, 0, ids, n, sampler, &g, NULL, &r);
-	if (status == RV_OK)
-		status = rv_seq_truncate(b->target, 0, n - 1);
-	if (before && s)
-		*before = *rv_speculator_stats(s);
-	rv_sampler_reset(sampler);
-	g.n_predict = b->n_tokens;
-	if (out) {
+		status = generate(b, s, sampler, prompt, 0, 3, NULL, &result);
+	rv_sampler_destroy(sampler);
+	return status;
+}
+
+rv_status rv_spec_bench_decode(const rv_spec_bench *b, rv_speculator *s, double temperature, int prompt,
+                               uint64_t seed, rv_spec_text *out, double *ns) {
+	rv_generate_result r = {0};
+	rv_sampler *sampler;
+	if (out)
 		*out = (rv_spec_text){.n = 0};
-		g.on_token = keep;
-		g.user = out;
-	}
-	if (status == RV_OK)
-		status = rv_generate(b->target, 0, ids + n - 1, 1, sampler, &g, NULL, &r);
+	RV_TRY(open_sampler(b, temperature, seed, &sampler));
+	rv_status status =
+	        generate(b, s, sampler, prompt, b->lengths[prompt] - 1, b->n_tokens, out, &r);
 	rv_sampler_destroy(sampler);
 	*ns = (double)(r.prompt_ns + r.generate_ns - r.first_token_ns);
 	return status;

@@ -34,11 +34,12 @@ typedef struct rv_spec_text {
 	double logprob; /* sum, by the target */
 } rv_spec_text;
 
-/* What follows a prompt that both models have read: n_tokens, end tokens being ordinary. s NULL:
- * plainly. out and before may be NULL: the text, and the speculator's counts before it. *ns: after the
- * first token. */
+/* Reads a prompt, into an empty sequence 0 of the target and, with s, of the draft. */
+rv_status rv_spec_bench_read(const rv_spec_bench *b, rv_speculator *s, int prompt);
+/* What follows the prompt read last: n_tokens, end tokens being ordinary; s NULL: plainly. Any number
+ * of times, in any order. out may be NULL. *ns: time after the first token. */
 rv_status rv_spec_bench_decode(const rv_spec_bench *b, rv_speculator *s, double temperature, int prompt,
-                               uint64_t seed, rv_spec_text *out, rv_spec_stats *before, double *ns);
+                               uint64_t seed, rv_spec_text *out, double *ns);
 
 /* Steps in turns: one token of the draft, and k + 1 of the target, over one of the target. */
 typedef struct rv_spec_costs {
