@@ -519,14 +519,14 @@ rv_status rv_kv_seq_reserve(rv_kv_pages *kv, int32_t seq, int64_t from, int64_t 
 	rv_kv_seq_truncate(kv, seq, from);
 	if (must_copy(kv, seq, from)) {
 		rv_kv_page *at = &table[from >> kv->shift], copy;
-		RV_TRY(rv_kv_page_create(kv, kv->options.type, &copy));
+		RV_TRY(rv_kv_page_create(kv, (int)kv->options.type, &copy));
 		rv_kv_page_copy_rows(kv, kv->options.hp->head_dim, from & kv->mask, *at, copy);
 		rv_kv_page_release(kv, *at);
 		*at = copy;
 		kv->n_copies++;
 	}
 	for (int64_t n = pages_for(kv, to); kv->tables[seq].n < n;) {
-		RV_TRY(rv_kv_page_create(kv, kv->options.type, &table[kv->tables[seq].n]));
+		RV_TRY(rv_kv_page_create(kv, (int)kv->options.type, &table[kv->tables[seq].n]));
 		kv->tables[seq].n++;
 	}
 	return RV_OK;

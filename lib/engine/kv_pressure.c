@@ -196,23 +196,23 @@ static rv_status let_sequences_go(rv_kv_pressure *p) {
 
 /* ---- quantizing ---- */
 
-static const rv_kv_type steps[] = {RV_KV_Q8, RV_KV_Q4};
+static const int steps[] = {RV_KV_Q8, RV_KV_Q4}; /* page formats */
 enum { N_STEPS = sizeof steps / sizeof *steps };
 
-static int is_step(const rv_kv_pressure *p, rv_kv_type to) {
+static int is_step(const rv_kv_pressure *p, int to) {
 	size_t bytes = rv_kv_pages_page_bytes(p->kv, to);
-	return bytes >= rv_kv_pages_page_bytes(p->kv, p->options.smallest) &&
-	       bytes < rv_kv_pages_page_bytes(p->kv, p->ctx->options.kv_type);
+	return bytes >= rv_kv_pages_page_bytes(p->kv, (int)p->options.smallest) &&
+	       bytes < rv_kv_pages_page_bytes(p->kv, (int)p->ctx->options.kv_type);
 }
 
-static void fill_reserve(rv_kv_pressure *p, rv_kv_type type) {
+static void fill_reserve(rv_kv_pressure *p, int type) {
 	int64_t *n = &p->n_reserved[type];
 	while (*n < p->n_reserve && rv_kv_page_create(p->kv, type, &p->reserve[type][*n]) == RV_OK)
 		++*n;
 }
 
 /* A new page, or one of the reserve. */
-static rv_status smaller_page(rv_kv_pressure *p, rv_kv_type type, rv_kv_page *out) {
+static rv_status smaller_page(rv_kv_pressure *p, int type, rv_kv_page *out) {
 	rv_status status = rv_kv_page_create(p->kv, type, out);
 	if (status == RV_OK || p->n_reserved[type] == 0)
 		return status;
@@ -221,7 +221,7 @@ static rv_status smaller_page(rv_kv_pressure *p, rv_kv_type type, rv_kv_page *ou
 }
 
 /* The context will get its page, and the next call here its smaller ones. */
-static int has_enough(rv_kv_pressure *p, rv_kv_type type) {
+static int has_enough(rv_kv_pressure *p, int type) {
 	rv_pool_stats stats;
 	fill_reserve(p, type);
 	rv_pool_get_stats(rv_kv_pages_pool(p->kv), &stats);
@@ -236,7 +236,7 @@ static void convert(rv_kv_pressure *p, int32_t seq, int64_t i, rv_kv_page page, 
 }
 
 /* All pages of one sequence, so that the memory they stand in becomes free as a whole. */
-static rv_status quantize_seq(rv_kv_pressure *p, int32_t seq, rv_kv_type to, int64_t *n_done) {
+static rv_status quantize_seq(rv_kv_pressure *p, int32_t seq, int to, int64_t *n_done) {
 	const rv_kv_page *pages;
 	int64_t n = rv_kv_seq_pages(p->kv, seq, &pages);
 	for (int64_t i = 0; i < n; i++) {
@@ -319,12 +319,12 @@ static rv_status check_options(const rv_kv_pressure_options *o, const rv_context
 }
 
 static rv_status make_reserves(rv_kv_pressure *p) {
-	p->n_reserve =
-	        (int64_t)(RV_POOL_PAGE_BYTES / rv_kv_pages_page_bytes(p->kv, p->ctx->options.kv_type));
+	p->n_reserve = (int64_t)(RV_POOL_PAGE_BYTES /
+	                         rv_kv_pages_page_bytes(p->kv, (int)p->ctx->options.kv_type));
 	if (p->n_reserve < 1)
 		p->n_reserve = 1;
 	for (int i = 0; i < N_STEPS; i++) {
-		rv_kv_type t = steps[i];
+		int t = steps[i];
 		if (!is_step(p, t))
 			continue;
 		RV_TRY(RV_ALLOC(&p->reserve[t], p->n_reserve, "reserve of pages"));
