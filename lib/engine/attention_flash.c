@@ -31,8 +31,9 @@ static flash_shape shape_for(const rv_cpu_options *o) {
 	int64_t block_bytes = 2 * BLOCK * o->head_dim * (int64_t)sizeof(float);
 	int64_t row_bytes = (2 * o->head_dim + 2) * (int64_t)sizeof(float);
 	int64_t context = (o->n_ctx + BLOCK - 1) / BLOCK;
+	int64_t most_rows = within(o->n_batch * (o->n_heads / o->n_kv_heads), 1, MOST_ROWS);
 	return (flash_shape){
-	        .tile_rows = within(l2 / 4 / row_bytes, TILE, MOST_ROWS),
+	        .tile_rows = within(l2 / 4 / row_bytes, 1, most_rows),
 	        .n_blocks = within(l2 / 2 / block_bytes, 1, within(context, 1, MOST_BLOCKS)),
 	        .strip_rows = within(l1 / 2 / row_bytes / TILE * TILE, TILE, MOST_ROWS),
 	};
@@ -138,8 +139,10 @@ static void attend_tile(const rv_attn_job *j, const rv_attn_item *item, const fl
 	int64_t d = j->head_dim, n_q = item->n_tokens * j->group, n_keys = keys_of(j, item);
 	rv_attn_keys keys = rv_attn_open_keys(j, item, n_keys, s->segments);
 	open_tile(j, item, s);
-	for (int64_t b = 0; b < blocks_of(n_keys); b += shape->n_blocks) {
-		int64_t n = within(blocks_of(n_keys) - b, 0, shape->n_blocks);
+	/* a single strip comes by each block once: then one at a time stays closest */
+	int64_t at_once = n_q > shape->strip_rows ? shape->n_blocks : 1;
+	for (int64_t b = 0; b < blocks_of(n_keys); b += at_once) {
+		int64_t n = within(blocks_of(n_keys) - b, 0, at_once);
 		for (int64_t i = 0; i < n; i++)
 			rv_attn_load(&keys, (b + i) * BLOCK, keys_in(n_keys, b + i),
 			             s->kt + i * BLOCK * d, s->v + i * BLOCK * d);
