@@ -100,30 +100,6 @@ static void outlet_drop(outlet *o, size_t n) {
 
 /* ---- the loop ---- */
 
-static rv_status eval_prompt(rv_context *ctx, int32_t seq, const int32_t *prompt, int64_t n) {
-	int64_t n_batch = rv_context_get_options(ctx)->n_batch, length = rv_seq_length(ctx, seq);
-	int64_t chunk = n < n_batch ? n : n_batch;
-	rv_row *rows;
-	if (length + n > rv_context_get_options(ctx)->n_ctx)
-		return rv_fail(
-		        RV_ERR_LIMIT, "prompt of %lld tokens does not fit: context %lld, %lld in use",
-		        (long long)n, (long long)rv_context_get_options(ctx)->n_ctx, (long long)length);
-	RV_TRY(RV_ALLOC(&rows, chunk, "prompt"));
-	rv_status st = RV_OK;
-	for (int64_t i = 0; i < n && st == RV_OK; i += chunk) {
-		int64_t m = n - i < chunk ? n - i : chunk;
-		for (int64_t j = 0; j < m; j++)
-			rows[j] = (rv_row){.token = prompt[i + j],
-			                   .seq = seq,
-			                   .position = (int32_t)(length + i + j),
-			                   .parent = -1,
-			                   .flags = i + j == n - 1 ? RV_ROW_LOGITS : 0};
-		st = rv_context_eval(ctx, rows, m);
-	}
-	rv_free(rows);
-	return st;
-}
-
 /* Where tokens come from: the sampler after each evaluation, or a speculator. */
 typedef struct source {
 	rv_context *ctx;
@@ -231,6 +207,7 @@ rv_status rv_generate(rv_context *ctx, int32_t seq, const int32_t *prompt, int64
                       rv_sampler *sampler, const rv_generate_options *options, int32_t *out,
                       rv_generate_result *result) {
 	rv_generate_result res = {.n_prompt = n_prompt};
+	rv_prompt_result after;
 	if (n_prompt < 1)
 		return rv_fail(RV_ERR_INVALID, "empty prompt: at least one token is needed");
 	if (rv_seq_length(ctx, seq) < 0)
@@ -243,11 +220,12 @@ rv_status rv_generate(rv_context *ctx, int32_t seq, const int32_t *prompt, int64
 	for (int64_t i = 0; st == RV_OK && i < n_prompt; i++)
 		rv_sampler_accept(sampler, prompt[i]);
 	if (st == RV_OK)
-		st = eval_prompt(ctx, seq, prompt, n_prompt);
+		st = rv_prompt_eval(ctx, options->prefix, seq, prompt, n_prompt, 0, &after);
 	res.prompt_ns = rv_now_ns() - start;
 	if (st == RV_OK) {
-		int64_t last = (n_prompt - 1) % rv_context_get_options(ctx)->n_batch;
-		source src = {ctx, seq, sampler, options->speculator, rv_seq_length(ctx, seq), last};
+		res.n_cached = after.n_cached;
+		source src = {ctx,      seq, sampler, options->speculator, rv_seq_length(ctx, seq),
+		              after.row};
 		st = options->speculator
 		             ? speculate(&src, prompt, n_prompt, options, &o, out, &res, start)
 		             : generate_loop(&src, options, &o, out, &res, start);

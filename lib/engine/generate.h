@@ -3,6 +3,7 @@
 #define RV_ENGINE_GENERATE_H
 
 #include "engine/context.h"
+#include "engine/prefix_cache.h"
 #include "engine/sampler.h"
 #include "engine/speculate.h"
 
@@ -21,6 +22,7 @@ typedef struct rv_generate_options {
 	int64_t n_predict;               /* -1: until an end token or a full context */
 	const char *const *stop_strings; /* NULL-terminated list, or NULL; needs a tokenizer */
 	int ignore_end;                  /* end tokens are ordinary */
+	rv_prefix_cache *prefix;         /* of this context, for empty sequences; NULL: none */
 	rv_speculator *speculator;       /* of this context and sequence; NULL: plain decoding */
 	/* A token was chosen: its id, the text that became complete (may be empty; never a split UTF-8
 	 * character; never part of a stop string), its log-probability. Text still held back at the end
@@ -33,6 +35,7 @@ rv_generate_options rv_generate_defaults(void);
 typedef struct rv_generate_result {
 	rv_stop stop;
 	int64_t n_prompt, n_generated;
+	int64_t n_cached;                               /* of the prompt, from the prefix cache */
 	int64_t prompt_ns, first_token_ns, generate_ns; /* first_token: call to first id chosen */
 } rv_generate_result;
 

@@ -79,9 +79,9 @@ static int64_t n_wanted(const rv_prefix_cache *cache, int32_t adapter, int64_t n
 
 /* How many of these pages hold rows as they were evaluated: those before a quantized one. */
 static int64_t n_plain(const rv_prefix_cache *cache, const int32_t *pages, int64_t n) {
-	rv_kv_type type = rv_context_get_options(cache->ctx)->kv_type;
+	int type = (int)rv_context_get_options(cache->ctx)->kv_type;
 	int64_t i = 0;
-	while (i < n && rv_kv_page_lane(cache->kv, pages[i], 0).type == type)
+	while (i < n && rv_kv_page_format(cache->kv, pages[i]) == type)
 		i++;
 	return i;
 }
@@ -145,7 +145,7 @@ rv_status rv_prefix_cache_keep(rv_prefix_cache *cache, int32_t seq, const int32_
 }
 
 static rv_status eval_rest(rv_context *ctx, int32_t seq, const int32_t *tokens, int64_t n,
-                           int32_t adapter, const float **logits) {
+                           int32_t adapter, rv_prompt_result *out) {
 	int64_t length = rv_seq_length(ctx, seq);
 	rv_row *rows;
 	if (n > rv_context_get_options(ctx)->n_ctx - length)
@@ -162,7 +162,8 @@ static rv_status eval_rest(rv_context *ctx, int32_t seq, const int32_t *tokens, 
 		                   .flags = i == n - 1 ? RV_ROW_LOGITS : 0};
 	rv_status st = rv_context_eval(ctx, rows, n);
 	rv_free(rows);
-	*logits = st == RV_OK ? rv_context_logits(ctx, n - 1) : NULL;
+	out->row = n - 1;
+	out->logits = st == RV_OK ? rv_context_logits(ctx, n - 1) : NULL;
 	return st;
 }
 
@@ -178,8 +179,8 @@ rv_status rv_prompt_eval(rv_context *ctx, rv_prefix_cache *cache, int32_t seq, c
 		cache = NULL; /* what the sequence holds is not known by its tokens */
 	if (cache)
 		RV_TRY(rv_prefix_cache_attach(cache, seq, adapter, tokens, n, &result.n_cached));
-	rv_status st = eval_rest(ctx, seq, tokens + result.n_cached, n - result.n_cached, adapter,
-	                         &result.logits);
+	rv_status st =
+	        eval_rest(ctx, seq, tokens + result.n_cached, n - result.n_cached, adapter, &result);
 	if (st != RV_OK) {
 		(void)rv_seq_truncate(ctx, seq, length);
 		return st;

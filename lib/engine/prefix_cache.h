@@ -6,8 +6,9 @@
  * Identity (SPEC 2): model, RoPE, cache type and page size are the context's, whose pages alone are
  * here; adapters are told apart by rv_context_adapter_version. So a prompt under another set, or under
  * the same set after it was changed, never gets them. Whoever sets hooks that change values clears the
- * cache. Pages that were quantized since they were evaluated are not handed out. Logits after a hit are
- * then bit-identical to those of a cold run (SPEC 9).
+ * cache. Pages that were quantized since they were evaluated are neither kept nor handed out: under a
+ * tiered policy a prompt longer than its hot tail is not shared. Logits after a hit are thus
+ * bit-identical to those of a cold run (SPEC 9).
  *
  * The cache holds references to pages of the context's budget. When the context needs a page and none
  * is free, it gives up its least recently used one that no sequence uses and no pin holds. So a full
@@ -58,6 +59,7 @@ rv_status rv_prefix_cache_keep(rv_prefix_cache *cache, int32_t seq, const int32_
 /* What evaluating a prompt brought. */
 typedef struct rv_prompt_result {
 	const float *logits; /* of the last token [n_vocab]; valid until the context's next eval */
+	int64_t row;         /* its number in that eval (rv_context_logits) */
 	int64_t n_cached;    /* tokens that came from the cache; the others were evaluated */
 } rv_prompt_result;
 

@@ -1,5 +1,7 @@
 /* A prompt that begins with cached pages gives the bits of a cold run, whatever page size, threads,
  * chunks and adapters. */
+#include "engine/generate.h"
+#include "engine/kv_policy.h"
 #include "tests/engine/prefix_kit.h"
 
 enum { N_AFTER = 3 };
@@ -250,6 +252,68 @@ static void changed_pages(void **state) {
 	rv_context_destroy(ctx);
 }
 
+/* Under a tiered policy a page is shared while it is hot; the bits are those of a cold run anyway. */
+static void under_a_policy(void **state) {
+	(void)state;
+	static answer expected, found;
+	rv_kv_policy policy;
+	rv_context_options o = context_options(RV_KV_F16);
+	assert_ok(rv_kv_policy_parse(&policy, "two-tier:tail=128"));
+	o.kv_policy = &policy;
+	rv_context *cold = kv_context(model, o), *ctx = kv_context(model, o);
+	rv_prefix_cache *cache;
+	int32_t tokens[450];
+	some_tokens(tokens, 450, 1);
+	assert_ok(rv_prefix_cache_create(&cache, ctx));
+	for (int64_t n = 50; n <= 450; n += 100) {
+		cold_run(cold, tokens, n, 0, &expected);
+		for (int i = 0; i < 2; i++) {
+			rv_prompt_result r;
+			assert_ok(rv_prompt_eval(ctx, cache, 0, tokens, n, 0, &r));
+			answer_after(ctx, 0, 0, r.logits, &found);
+			assert_true(same(&found, &expected));
+			assert_ok(rv_seq_truncate(ctx, 0, 0));
+			check(ctx, cache);
+		}
+	}
+	rv_prefix_cache_stats stats;
+	rv_prefix_cache_get_stats(cache, &stats);
+	assert_true(stats.tokens_saved > 0);
+	rv_prefix_cache_destroy(cache);
+	rv_context_destroy(ctx);
+	rv_context_destroy(cold);
+}
+
+/* ---- generation ---- */
+
+/* The same tokens with a cache, empty or not, as without. */
+static void generation(void **state) {
+	(void)state;
+	enum { N = 100, NEW = 8 };
+	int32_t tokens[N], ids[3][NEW];
+	rv_context *ctx = open_paged(32, 64, 1);
+	rv_prefix_cache *cache;
+	assert_ok(rv_prefix_cache_create(&cache, ctx));
+	some_tokens(tokens, N, 5);
+	for (int i = 0; i < 3; i++) {
+		rv_sampler_options how = rv_sampler_defaults();
+		rv_sampler *sampler;
+		rv_generate_options o = rv_generate_defaults();
+		rv_generate_result r;
+		o.n_predict = NEW;
+		o.prefix = i ? cache : NULL;
+		assert_ok(rv_sampler_create(&sampler, &how, N_VOCAB));
+		assert_ok(rv_generate(ctx, 0, tokens, N, sampler, &o, ids[i], &r));
+		assert_int_equal(r.n_cached, i == 2 ? 96 : 0);
+		assert_int_equal(r.n_generated, NEW);
+		assert_memory_equal(ids[i], ids[0], sizeof ids[0]);
+		rv_sampler_destroy(sampler);
+		assert_ok(rv_seq_truncate(ctx, 0, 0));
+	}
+	rv_prefix_cache_destroy(cache);
+	rv_context_destroy(ctx);
+}
+
 /* ---- refusals ---- */
 
 static void refusals(void **state) {
@@ -312,6 +376,8 @@ int main(void) {
 	        cmocka_unit_test(a_chat),
 	        cmocka_unit_test(adapters_are_told_apart),
 	        cmocka_unit_test(changed_pages),
+	        cmocka_unit_test(under_a_policy),
+	        cmocka_unit_test(generation),
 	        cmocka_unit_test(refusals),
 	};
 	return cmocka_run_group_tests_name("prefix cache", tests, make_world, remove_world);
