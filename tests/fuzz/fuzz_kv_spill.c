@@ -2,6 +2,8 @@
  * version, identity, checksum). What loads has the header's length and can be gone on with; what does
  * not leaves the sequence empty. */
 #include "base/file.h"
+#include "base/pool.h"
+#include "engine/kv_policy.h"
 #include "engine/kv_spill.h"
 #include "tests/fuzz/small_model.h"
 
@@ -14,13 +16,15 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* One layer, one head of 16 for keys and values; for the life of the process. */
-static rv_context *new_context(void) {
+static rv_context *new_context(const rv_kv_policy *policy) {
 	rv_model *model = small_model(1, 300, N_CTX, 1);
 	rv_context *ctx;
 	rv_context_options o = rv_context_defaults();
 	o.n_ctx = N_CTX;
 	o.n_batch = 1;
 	o.page_size = 8;
+	o.kv_budget_bytes = 8 * RV_POOL_PAGE_BYTES;
+	o.kv_policy = policy;
 	o.n_threads = 1;
 	o.pin = 0;
 	o.level = RV_LEVEL_REF;
@@ -30,24 +34,28 @@ static rv_context *new_context(void) {
 	return ctx;
 }
 
-/* A file this context would write, for its identity. */
-static char *sample;
-static size_t sample_identity;
+/* A context, flat or tiered, and a file it wrote, for its identity. */
+typedef struct target {
+	rv_context *ctx;
+	char *sample;
+	size_t n_identity;
+} target;
 
-static void make_sample(rv_context *ctx) {
+static void make_sample(target *t) {
 	char path[] = "/tmp/rv-fuzz-XXXXXX";
 	size_t size;
 	uint32_t n;
+	rv_context *ctx = t->ctx;
 	const rv_row row = {.token = 1, .parent = -1};
 	int fd = mkstemp(path);
 	check(fd >= 0);
 	close(fd);
 	check(rv_context_eval(ctx, &row, 1) == RV_OK);
 	check(rv_seq_save(ctx, 0, &row.token, 1, path) == RV_OK);
-	check(rv_file_read(path, 1 << 16, &sample, &size) == RV_OK);
+	check(rv_file_read(path, 1 << 16, &t->sample, &size) == RV_OK);
 	unlink(path);
-	memcpy(&n, sample + 12, sizeof n);
-	sample_identity = n;
+	memcpy(&n, t->sample + 12, sizeof n);
+	t->n_identity = n;
 	check(rv_seq_truncate(ctx, 0, 0) == RV_OK);
 }
 
@@ -68,32 +76,37 @@ static void as_file(rv_context *ctx, const void *data, size_t size) {
 }
 
 /* The input as numbers of tokens and what follows the identity. */
-static void as_mended_file(rv_context *ctx, const uint8_t *data, size_t size) {
+static void as_mended_file(const target *t, const uint8_t *data, size_t size) {
 	if (size < N_BYTES)
 		return;
-	size_t total = HEADER_BYTES + sample_identity + (size - N_BYTES) + 4;
+	size_t total = HEADER_BYTES + t->n_identity + (size - N_BYTES) + 4;
 	char *file = malloc(total);
-	memcpy(file, sample, HEADER_BYTES + sample_identity);
+	memcpy(file, t->sample, HEADER_BYTES + t->n_identity);
 	memcpy(file + 16, data, N_BYTES);
 	if (data[0] & 1) { /* plausible numbers */
-		const uint64_t n[3] = {data[1] % 16u + 1, data[2] & 1 ? data[1] % 16u + 1 : 0,
+		const uint64_t n[3] = {data[1] % 32u + 1, data[2] & 1 ? data[1] % 32u + 1 : 0,
 		                       data[3] % 4u};
 		memcpy(file + 16, n, sizeof n);
 	}
-	memcpy(file + HEADER_BYTES + sample_identity, data + N_BYTES, size - N_BYTES);
+	memcpy(file + HEADER_BYTES + t->n_identity, data + N_BYTES, size - N_BYTES);
 	uint32_t crc = rv_crc32(0, file, total - 4);
 	memcpy(file + total - 4, &crc, 4);
-	as_file(ctx, file, total);
+	as_file(t->ctx, file, total);
 	free(file);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-	static rv_context *ctx;
-	if (!ctx) {
-		ctx = new_context();
-		make_sample(ctx);
+	static target targets[2];
+	if (!targets[0].ctx) {
+		rv_kv_policy policy;
+		check(rv_kv_policy_parse_name(&policy, "three-tier-kivi:tail=8:warm=16") == RV_OK);
+		targets[0].ctx = new_context(NULL);
+		targets[1].ctx = new_context(&policy);
+		make_sample(&targets[0]);
+		make_sample(&targets[1]);
 	}
-	as_file(ctx, data, size);
-	as_mended_file(ctx, data, size);
+	as_file(targets[0].ctx, data, size);
+	as_mended_file(&targets[0], data, size);
+	as_mended_file(&targets[1], data, size);
 	return 0;
 }
