@@ -6,6 +6,7 @@
 #include "kernels/arm/simd_neon.h"
 
 typedef float32x4_t vec;
+enum { VEC_REGISTERS = 32 };
 
 INLINE vec vec_zero(void) {
 	return vdupq_n_f32(0);

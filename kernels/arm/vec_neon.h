@@ -9,7 +9,7 @@ typedef struct vec {
 	float32x4_t lo, hi;
 } vec;
 typedef int64_t vec_mask; /* how many lanes, from the first, are on */
-enum { VEC_LANES = 8 };
+enum { VEC_LANES = 8, VEC_REGISTERS = 16 };
 #define LEVEL_NAME(name) name##_neon
 
 /* vec_<name>: the operation on both halves. */

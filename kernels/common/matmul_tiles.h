@@ -42,12 +42,20 @@ typedef struct matmul_type {
 	tail_fn *tail;     /* NULL: k is a multiple of the block */
 } matmul_type;
 
+/* Tokens of a register tile of two rows, which share the loads of float activations: 2 x 8 sums, 2 rows
+ * and 8 activations fill 32 registers. 0: a tile is one row of TILE_TOKENS. */
+INLINE int64_t pair_tokens(matmul_type type) {
+	return type.act_elems ? 0 : VEC_REGISTERS >= 32 ? 8 : 6;
+}
+
 enum {
 	TILE_ROWS = 4,         /* of a GEMV: enough independent streams to cover memory latency */
 	TILE_TOKENS = 4,       /* that share one unpacked block */
+	MAX_TOKENS = 8,        /* of any tile */
 	PREFETCH_BYTES = 2048, /* ahead of each stream of a GEMV */
 	STREAM_BYTES = 4096,   /* of a row from which on a GEMV takes TILE_ROWS at once */
-	PANEL_ROWS = 64,       /* passed over by every token tile, from L2 */
+	PANEL_SUMS = 256,      /* of a panel: its rows, passed over by every token tile from L2, times
+	                          the tile's tokens */
 	CHUNK_ELEMS = 4096     /* of the tile's activations, which stay in L1 meanwhile */
 };
 
@@ -73,7 +81,7 @@ INLINE void prefetch_block(const uint8_t *p, size_t block_bytes) {
 /* Blocks [from, to) of a register tile. n_rows and n_tok are constants after inlining. */
 INLINE void add_blocks(vec *sums, const matmul_args *m, matmul_type type, int64_t row, const act_row *a,
                        int64_t from, int64_t to, int n_rows, int n_tok) {
-	vec acc[TILE_ROWS * TILE_TOKENS];
+	vec acc[2 * MAX_TOKENS];
 	const uint8_t *w[TILE_ROWS];
 	UNROLL
 	for (int r = 0; r < n_rows; r++)
@@ -138,12 +146,12 @@ INLINE void matmul_gemv(const matmul_args *m, matmul_type type) {
 		gemv_rows(m, type, row, &a, 1);
 }
 
-/* Rows [from, to), at most PANEL_ROWS, of n_tok tokens. The chunks of a row come in ascending order and
- * meet in the same accumulators: cutting k changes no sum. */
+/* Rows [from, to), at most PANEL_SUMS / n_tok, of n_tok tokens. The chunks of a row come in ascending
+ * order and meet in the same accumulators: cutting k changes no sum. */
 INLINE void panel_tile(const matmul_args *m, matmul_type type, int64_t from, int64_t to, int64_t tok,
                        int n_tok) {
-	vec sums[PANEL_ROWS * TILE_TOKENS];
-	act_row a[TILE_TOKENS];
+	vec sums[PANEL_SUMS];
+	act_row a[MAX_TOKENS];
 	UNROLL
 	for (int t = 0; t < n_tok; t++)
 		a[t] = act_row_at(m, type, tok + t);
@@ -152,15 +160,43 @@ INLINE void panel_tile(const matmul_args *m, matmul_type type, int64_t from, int
 	const int64_t blocks = m->k / type.block_elems, chunk = CHUNK_ELEMS / type.block_elems;
 	for (int64_t b = 0; b < blocks; b += chunk) {
 		const int64_t end = b + chunk < blocks ? b + chunk : blocks;
-		for (int64_t row = from; row < to; row++)
+		int64_t row = from;
+		for (; pair_tokens(type) && row + 2 <= to; row += 2)
+			add_blocks(sums + (row - from) * n_tok, m, type, row, a, b, end, 2, n_tok);
+		for (; row < to; row++)
 			add_blocks(sums + (row - from) * n_tok, m, type, row, a, b, end, 1, n_tok);
 	}
 	for (int64_t row = from; row < to; row++)
 		finish_tile(sums + (row - from) * n_tok, m, type, row, tok, a, 1, n_tok);
 }
 
+/* n_tok, at most MAX_TOKENS, as a constant of each copy of the tile. */
+INLINE void panel_tokens(const matmul_args *m, matmul_type type, int64_t from, int64_t to, int64_t tok,
+                         int64_t n_tok) {
+#define TOKENS(n)                                                                                      \
+	case n:                                                                                        \
+		panel_tile(m, type, from, to, tok, n);                                                 \
+		break;
+	switch (n_tok) {
+		TOKENS(1)
+		TOKENS(2)
+		TOKENS(3)
+		TOKENS(4)
+		TOKENS(5)
+		TOKENS(6)
+		TOKENS(7)
+		TOKENS(8)
+	default:
+		break;
+	}
+#undef TOKENS
+}
+
 INLINE void matmul_panel(const matmul_args *m, matmul_type type, int64_t from, int64_t to) {
+	const int64_t most = pair_tokens(type);
 	int64_t tok = 0;
+	for (; most && tok < m->n_tok; tok += most)
+		panel_tokens(m, type, from, to, tok, m->n_tok - tok < most ? m->n_tok - tok : most);
 	for (; tok + TILE_TOKENS <= m->n_tok; tok += TILE_TOKENS)
 		panel_tile(m, type, from, to, tok, TILE_TOKENS);
 	if (m->n_tok - tok >= 2) {
@@ -172,12 +208,13 @@ INLINE void matmul_panel(const matmul_args *m, matmul_type type, int64_t from, i
 }
 
 INLINE void matmul_all(const matmul_args *m, matmul_type type) {
+	const int64_t most = pair_tokens(type), panel = PANEL_SUMS / (most ? most : TILE_TOKENS);
 	if (m->n_tok == 1) {
 		matmul_gemv(m, type);
 		return;
 	}
-	for (int64_t row = 0; row < m->rows; row += PANEL_ROWS)
-		matmul_panel(m, type, row, row + PANEL_ROWS < m->rows ? row + PANEL_ROWS : m->rows);
+	for (int64_t row = 0; row < m->rows; row += panel)
+		matmul_panel(m, type, row, row + panel < m->rows ? row + panel : m->rows);
 }
 
 /* function: without the level; type: a matmul_type initializer. */

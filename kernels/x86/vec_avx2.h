@@ -6,7 +6,7 @@
 
 typedef __m256 vec;
 typedef __m256i vec_mask;
-enum { VEC_LANES = 8 };
+enum { VEC_LANES = 8, VEC_REGISTERS = 16 };
 #define LEVEL_NAME(name) name##_avx2
 
 INLINE vec vec_zero(void) {

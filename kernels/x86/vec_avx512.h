@@ -8,7 +8,7 @@
 
 typedef __m512 vec;
 typedef __mmask16 vec_mask;
-enum { VEC_LANES = 16 };
+enum { VEC_LANES = 16, VEC_REGISTERS = 32 };
 #ifdef RV_VNNI
 #define LEVEL_NAME(name) name##_vnni
 #else
