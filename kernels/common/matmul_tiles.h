@@ -89,15 +89,17 @@ INLINE void add_blocks(vec *sums, const matmul_args *m, matmul_type type, int64_
 	UNROLL
 	for (int i = 0; i < n_rows * n_tok; i++)
 		acc[i] = sums[i];
-	/* A GEMV's streams look ahead; past the end of a row, to the row its stream has next. */
+	/* Weights that are read once, from memory: their streams look ahead; past the end of a row, to
+	 * the row its stream has next. */
 	const int64_t far = (int64_t)(PREFETCH_BYTES / type.block_bytes), ahead = far < to ? far : to;
+	const int once = m->n_tok == n_tok;
 	const size_t in_row = (size_t)ahead * type.block_bytes;
 	const size_t next_row = in_row + (size_t)n_rows * m->w_stride - (size_t)to * type.block_bytes;
 	for (int64_t b = from; b < to; b++) {
 		const size_t distance = b + ahead < to ? in_row : next_row;
 		UNROLL
 		for (int r = 0; r < n_rows; r++) {
-			if (n_tok == 1)
+			if (once)
 				prefetch_block(w[r] + distance, type.block_bytes);
 			type.step(acc + r * n_tok, w[r], a, b, n_tok);
 			w[r] += type.block_bytes;
