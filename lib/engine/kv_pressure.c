@@ -183,9 +183,24 @@ static rv_status give_way(rv_kv_pressure *p, int32_t seq) {
 	return RV_OK;
 }
 
+/* No page is the idle sequences' alone: they let go until the prefix cache can. */
+static rv_status let_cached_go(rv_kv_pressure *p) {
+	for (int32_t s = p->oldest, next; s != NONE; s = next) {
+		next = p->seqs[s].next;
+		if (in_flight(p, s) || p->ctx->length[s] == 0)
+			continue;
+		RV_TRY(give_way(p, s));
+		if (rv_prefix_cache_evict(p->options.prefix, 1) > 0)
+			return RV_OK;
+	}
+	return RV_ERR_LIMIT;
+}
+
 static rv_status let_sequences_go(rv_kv_pressure *p) {
 	rv_kv_page page = NONE;
-	RV_TRY(page_to_free(p, &page));
+	rv_status status = page_to_free(p, &page);
+	if (status != RV_OK)
+		return p->options.prefix && let_cached_go(p) == RV_OK ? RV_OK : status;
 	for (int32_t s = p->oldest, next; s != NONE && rv_kv_page_refs(p->kv, page) > 0; s = next) {
 		next = p->seqs[s].next;
 		if (!in_flight(p, s) && holds(p, s, page))

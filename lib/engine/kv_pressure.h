@@ -14,13 +14,16 @@
  *             depends on how scattered the idle sequences' pages are
  *   spill     they go to files and come back, with the same bits, when they are used again
  *
- * Belongs to one context, and follows its rule of one caller at a time. With a prefix cache on the same
- * context, what was created first is asked first.
+ * Belongs to one context, and follows its rule of one caller at a time. A prefix cache on the same
+ * context is created first, so that it gives up what nobody uses before any sequence gives way, and
+ * named here, because pages of idle sequences that it holds too are free only once it lets go of them
+ * as well.
  */
 #ifndef RV_ENGINE_KV_PRESSURE_H
 #define RV_ENGINE_KV_PRESSURE_H
 
 #include "engine/context.h"
+#include "engine/prefix_cache.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -38,8 +41,9 @@ typedef struct rv_kv_pressure rv_kv_pressure;
 
 typedef struct rv_kv_pressure_options {
 	rv_kv_relief relief;
-	rv_kv_type smallest;   /* QUANTIZE goes down to: Q8 or Q4 */
-	const char *spill_dir; /* SPILL: made when missing; files go to a folder of their own in it */
+	rv_kv_type smallest;     /* QUANTIZE goes down to: Q8 or Q4 */
+	const char *spill_dir;   /* SPILL: made when missing; files go to a folder of their own in it */
+	rv_prefix_cache *prefix; /* of the context, outlives this; NULL: none */
 	/* EVICT: a sequence of n_tokens was forgotten. Called from within calls of the context, which
 	 * it must not use. May be NULL. */
 	void (*evicted)(void *user, int32_t seq, int64_t n_tokens);

@@ -115,6 +115,44 @@ static void shared_pages(void **state) {
 	close_subject(&s);
 }
 
+/* Idle sequences whose pages the prefix cache holds too: both let go, and the cache alone of pages that
+ * no sequence uses. */
+static void beside_a_prefix_cache(void **state) {
+	(void)state;
+	subject s;
+	rv_prefix_cache *cache;
+	rv_prefix_cache_stats stats;
+	int32_t tokens[LENGTH];
+	int n = capacity();
+	for (int named = 0; named < 2; named++) {
+		open_subject(&s, RV_KV_REJECT);
+		rv_kv_pressure_destroy(s.p);
+		rv_kv_pressure_options po = rv_kv_pressure_defaults();
+		assert_ok(rv_prefix_cache_create(&cache, s.ctx));
+		po.relief = RV_KV_EVICT;
+		po.evicted = on_evicted;
+		po.user = &s.told;
+		po.prefix = named ? cache : NULL;
+		assert_ok(rv_kv_pressure_create(&s.p, s.ctx, &po));
+		rv_status status = RV_OK;
+		for (int32_t i = 0; i < 2 * n && status == RV_OK; i++) {
+			status = fill_idle(&s, i);
+			some_tokens(tokens, LENGTH, i);
+			if (status == RV_OK)
+				assert_ok(rv_prefix_cache_insert(cache, i, tokens, LENGTH));
+			assert_ok(rv_kv_pages_verify(s.kv, -1));
+		}
+		rv_prefix_cache_get_stats(cache, &stats);
+		/* negative control: not named, nothing can be done */
+		assert_int_equal(status, named ? RV_OK : RV_ERR_LIMIT);
+		assert_true((s.told.n > 0) == named && (stats.pages_evicted > 0) == named);
+		rv_kv_pressure_destroy(s.p);
+		rv_prefix_cache_destroy(cache);
+		assert_ok(rv_kv_pages_verify(s.kv, 0));
+		rv_context_destroy(s.ctx);
+	}
+}
+
 /* ---- spill ---- */
 
 static int files_in(const char *dir) {
@@ -296,6 +334,7 @@ int main(void) {
 	        cmocka_unit_test(evicts_the_longest_idle),
 	        cmocka_unit_test(within_a_call),
 	        cmocka_unit_test(shared_pages),
+	        cmocka_unit_test(beside_a_prefix_cache),
 	        cmocka_unit_test(spilled_come_back),
 	        cmocka_unit_test(tiered_come_back),
 	        cmocka_unit_test(damaged_spill),
