@@ -25,6 +25,12 @@ const rv_option rv_cli_draft_options[] = {
          .kind = RV_OPT_FLAG,
          .offset = AT(sampled),
          .help = "draw the draft at the model's temperature rather than at 0"},
+        {.name = "draft-tree",
+         .kind = RV_OPT_INT,
+         .offset = AT(width),
+         .min = 1,
+         .max = RV_SPEC_MAX_WIDTH,
+         .help = "draft a tree of so many tokens at each depth; 1: a chain"},
         {.name = "draft-force",
          .kind = RV_OPT_FLAG,
          .offset = AT(force),
@@ -33,10 +39,25 @@ const rv_option rv_cli_draft_options[] = {
 };
 
 rv_cli_draft rv_cli_draft_defaults(void) {
-	return (rv_cli_draft){.k = "4", .rule = (int)rv_spec_defaults().rule};
+	return (rv_cli_draft){.k = "4", .rule = (int)rv_spec_defaults().rule, .width = 1};
 }
 
 /* ---- the draft's model ---- */
+
+/* Room for draft rows in both contexts. */
+static int32_t n_draft(const rv_cli_draft *d) {
+	return d->source && d->width > 1 ? (int32_t)d->width * RV_SPEC_MAX_K : 0;
+}
+
+int rv_cli_open_target(const rv_cli *cli, const rv_cli_model *load, const rv_cli_draft *d,
+                       rv_model *model, rv_context **out) {
+	rv_context_options options = rv_cli_context(cli, load, model);
+	options.n_draft = n_draft(d);
+	if (rv_context_create(out, model, &options) == RV_OK)
+		return RV_CLI_GO;
+	rv_fail_in(RV_ERR_INVALID, rv_model_path(model));
+	return rv_cli_fail(cli);
+}
 
 static int open_model(const rv_cli *cli, rv_cli_draft *d, const rv_cli_model *load,
                       rv_context *target) {
@@ -61,6 +82,7 @@ static int open_model(const rv_cli *cli, rv_cli_draft *d, const rv_cli_model *lo
 	how.n_ctx = n_ctx < trained ? n_ctx : trained;
 	rv_context_options options = rv_cli_context(cli, &how, d->model);
 	options.threads = rv_context_threads(target); /* the two take turns */
+	options.n_draft = n_draft(d);
 	return rv_context_create(&d->ctx, d->model, &options) == RV_OK ? RV_CLI_GO : rv_cli_fail(cli);
 }
 
@@ -83,7 +105,10 @@ int rv_cli_open_draft(const rv_cli *cli, rv_cli_draft *d, const rv_cli_model *lo
 		return status;
 	if (!*d->source)
 		return rv_cli_usage(cli, "--draft: the name is empty");
-	o.draft = strcmp(d->source, "lookup") == 0 ? RV_SPEC_LOOKUP : RV_SPEC_MODEL;
+	o.draft = strcmp(d->source, "lookup") == 0 ? RV_SPEC_LOOKUP
+	          : d->width > 1                   ? RV_SPEC_TREE
+	                                           : RV_SPEC_MODEL;
+	o.width = d->width > 1 ? (int)d->width : o.width;
 	o.rule = (rv_spec_rule)d->rule;
 	o.sampled = d->sampled;
 	o.force = d->force;

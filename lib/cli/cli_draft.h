@@ -10,6 +10,7 @@ typedef struct rv_cli_draft {
 	const char *k;      /* 1..RV_SPEC_MAX_K or "adaptive" */
 	int rule;           /* rv_spec_rule */
 	int sampled, force;
+	int64_t width; /* of a tree; 1: a chain */
 	/* opened by rv_cli_open_draft */
 	rv_model *model;
 	rv_context *ctx;
@@ -19,6 +20,9 @@ typedef struct rv_cli_draft {
 extern const rv_option rv_cli_draft_options[];
 rv_cli_draft rv_cli_draft_defaults(void);
 
+/* As rv_cli_open_context, with room for the draft's tree where one is asked for. */
+int rv_cli_open_target(const rv_cli *cli, const rv_cli_model *load, const rv_cli_draft *draft,
+                       rv_model *model, rv_context **out);
 /* RV_CLI_GO with what was asked for opened for sequence 0 of `target` (rv_cli_close_draft ends it), or
  * the exit status of a failure, already printed. load: the target's options. */
 int rv_cli_open_draft(const rv_cli *cli, rv_cli_draft *draft, const rv_cli_model *load,

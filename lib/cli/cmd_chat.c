@@ -275,7 +275,7 @@ static int prepare(chat *c) {
 	if (status == RV_CLI_GO && choose_template(c) != RV_OK)
 		status = rv_cli_fail(c->cli);
 	if (status == RV_CLI_GO)
-		status = rv_cli_open_context(c->cli, &c->load, c->model, &c->ctx);
+		status = rv_cli_open_target(c->cli, &c->load, &c->draft, c->model, &c->ctx);
 	if (status == RV_CLI_GO)
 		status = rv_cli_open_draft(c->cli, &c->draft, &c->load, c->ctx);
 	if (status == RV_CLI_GO)

@@ -261,7 +261,7 @@ static int prepare(run *r) {
 	if (status == RV_CLI_GO)
 		status = get_prompt(r);
 	if (status == RV_CLI_GO)
-		status = rv_cli_open_context(r->cli, &r->load, r->model, &r->ctx);
+		status = rv_cli_open_target(r->cli, &r->load, &r->draft, r->model, &r->ctx);
 	if (status != RV_CLI_GO)
 		return status;
 	status = rv_cli_open_draft(r->cli, &r->draft, &r->load, r->ctx);

@@ -21,6 +21,8 @@ like_plain 'a named draft, eight at a time' --draft datasets/models/pico.gguf --
 like_plain 'adaptive lookahead' --draft auto --draft-k adaptive
 like_plain 'rule greedy' --draft auto --spec-rule greedy --draft-k 2
 like_plain 'lookup' --draft lookup --draft-k 1
+like_plain 'a tree' --draft auto --draft-tree 3
+like_plain 'an adaptive tree' --draft auto --draft-tree 2 --draft-k adaptive
 like_plain 'two threads' --draft auto -t 2
 
 # ---- at a temperature ----
@@ -66,6 +68,7 @@ report 'chat: two turns as without a draft' $?
 refused 'another vocabulary' 1 'draft: ' run -p a --draft "$dir/other-nano.gguf"
 grep -q "token [0-9]* is '" "$err"
 report 'the message names a token' $?
+refused 'a policy of tiers' 1 'rejected would count' run -p a --draft lookup --kv-policy three-tier
 refused 'a missing file' 1 'nowhere.gguf' run -p a --draft "$dir/nowhere.gguf"
 refused 'no draft beside the model' 1 'no draft beside it' run -p a -m "$dir/other-nano.gguf" --draft auto
 for k in 0 9 four -1 ''; do
