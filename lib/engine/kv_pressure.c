@@ -447,6 +447,8 @@ rv_status rv_kv_pressure_use(rv_kv_pressure *p, int32_t seq) {
 }
 
 void rv_kv_pressure_idle(rv_kv_pressure *p, int32_t seq) {
+	if (check_seq(p, seq) != RV_OK)
+		return;
 	kept_seq *s = &p->seqs[seq];
 	if (s->users == 0 || --s->users > 0)
 		return;

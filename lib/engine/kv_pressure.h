@@ -68,7 +68,8 @@ rv_kv_place rv_kv_pressure_place(const rv_kv_pressure *p, int32_t seq); /* of an
  * first: RV_ERR_LIMIT when there is no room, RV_ERR_FORMAT and the like when its file was damaged; it
  * is then still spilled. RV_ERR_NOT_FOUND: it was evicted. On failure it is not in use. */
 rv_status rv_kv_pressure_use(rv_kv_pressure *p, int32_t seq);
-/* It may give way from now on, after those that became idle before it. */
+/* It may give way from now on, after those that became idle before it. Nothing happens when nobody uses
+ * it or there is no such sequence. */
 void rv_kv_pressure_idle(rv_kv_pressure *p, int32_t seq);
 /* Empties the sequence, wherever it is. It can be used as a new one; users stay. RV_ERR_INVALID: no
  * such sequence. */

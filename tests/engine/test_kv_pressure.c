@@ -322,6 +322,8 @@ static void rules(void **state) {
 	assert_fails(rv_kv_pressure_use(p, 2), RV_ERR_INVALID, "not in [0, 2)");
 	assert_fails(rv_kv_pressure_use(p, -1), RV_ERR_INVALID, "not in [0, 2)");
 	rv_kv_pressure_idle(p, 1); /* nobody uses it: nothing happens */
+	rv_kv_pressure_idle(p, 2);
+	rv_kv_pressure_idle(p, -1);
 	assert_string_equal(rv_kv_pressure_refusal(p), "");
 	rv_kv_pressure_destroy(p);
 	rv_kv_pressure_destroy(NULL);
