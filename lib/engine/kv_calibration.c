@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { BLOCK = RV_ATTN_BLOCK, BINS = 512, ROUNDS = 60 };
+enum { BLOCK = RV_ATTN_BLOCK, BINS = 512, ROUNDS = 60, SPREAD = 63 };
 #define DAMPING 0.01 /* of the mean second moment, so that no direction is free */
 
 /* A block of one layer as it is evaluated, and what has been gathered. */
@@ -18,6 +18,7 @@ typedef struct gatherer {
 	float *q, *k, *v;  /* [BLOCK][heads * head_dim] */
 	float *rope;       /* [n_rot / 2][cos, sin][BLOCK] of the block */
 	double *histogram; /* [n_layers][keys, values][BINS] */
+	double *turn;      /* [n_rot / 2][cos, sin] of one position */
 	rv_kv_calibration *c;
 } gatherer;
 
@@ -82,8 +83,11 @@ static void observe(void *user, const rv_row *row, int64_t layer, const float *r
 	memcpy(g->q + t * nq, q, (size_t)nq * sizeof *q);
 	memcpy(g->k + t * nk, k, (size_t)nk * sizeof *k);
 	memcpy(g->v + t * nk, v, (size_t)nk * sizeof *v);
-	for (int64_t i = 0; i < hp->n_rot; i++)
+	for (int64_t i = 0; i < hp->n_rot; i++) {
 		g->rope[i * BLOCK + t] = rope[i];
+		if (row->position == 1)
+			g->turn[i] = (double)rope[i];
+	}
 	if (t + 1 < BLOCK)
 		return;
 	add_queries(g, layer);
@@ -115,6 +119,37 @@ static void make_books(const double *histogram, float *books) {
 			book[j] = (float)j / (float)(n - 1);
 		for (int r = 0; r < ROUNDS; r++)
 			nearest_means(histogram + i % 2 * BINS, book, n);
+	}
+}
+
+/* ---- queries of other positions ---- */
+
+/* Turns elements x and y of each of n vectors, `step` apart. */
+static void turn_pair(double *x, double *y, int64_t n, int64_t step, double c, double s) {
+	for (int64_t i = 0; i < n * step; i += step) {
+		double a = x[i], b = y[i];
+		x[i] = a * c - b * s;
+		y[i] = a * s + b * c;
+	}
+}
+
+/* The text has been read at its own positions alone; the same queries further on are turned. Adds to
+ * the second moment m those of SPREAD further places, a block apart. */
+static void spread(const gatherer *g, double *m, double *turned) {
+	const int64_t d = g->hp->head_dim, half = g->hp->n_rot / 2;
+	for (int64_t i = 0; i < d; i++)
+		for (int64_t j = 0; j < i; j++)
+			m[j * d + i] = m[i * d + j];
+	memcpy(turned, m, (size_t)(d * d) * sizeof *m);
+	for (int place = 0; place < SPREAD; place++) {
+		for (int64_t p = 0; p < half; p++) {
+			int64_t x = g->neox ? p : 2 * p, y = g->neox ? p + half : 2 * p + 1;
+			double angle = BLOCK * atan2(g->turn[2 * p + 1], g->turn[2 * p]);
+			turn_pair(turned + x, turned + y, d, d, cos(angle), sin(angle));
+			turn_pair(turned + x * d, turned + y * d, d, 1, cos(angle), sin(angle));
+		}
+		for (int64_t i = 0; i < d * d; i++)
+			m[i] += turned[i];
 	}
 }
 
@@ -198,6 +233,7 @@ static rv_status open_gatherer(gatherer *g, rv_model *model) {
 	RV_TRY(RV_ALLOC(&g->k, BLOCK * hp->n_kv_heads * d, "KV calibration"));
 	RV_TRY(RV_ALLOC(&g->v, BLOCK * hp->n_kv_heads * d, "KV calibration"));
 	RV_TRY(RV_ALLOC(&g->rope, BLOCK * hp->n_rot, "KV calibration"));
+	RV_TRY(RV_ALLOC(&g->turn, hp->n_rot, "KV calibration"));
 	return RV_ALLOC(&g->histogram, hp->n_layers * 2 * BINS, "KV calibration");
 }
 
@@ -207,8 +243,11 @@ static rv_status finish(gatherer *g) {
 	RV_TRY(RV_ALLOC(&h, d * d, "KV calibration"));
 	for (int64_t layer = 0; layer < g->hp->n_layers; layer++)
 		make_books(g->histogram + layer * 2 * BINS, g->c->books + layer * RV_KV_BOOKS);
-	for (int64_t lane = 0; lane < g->hp->n_layers * g->hp->n_kv_heads; lane++)
-		make_feedback(g->c->queries + lane * d * d, h, g->c->feedback + lane * d * d, d);
+	for (int64_t lane = 0; lane < g->hp->n_layers * g->hp->n_kv_heads; lane++) {
+		double *m = g->c->queries + lane * d * d;
+		spread(g, m, h);
+		make_feedback(m, h, g->c->feedback + lane * d * d, d);
+	}
 	rv_free(h);
 	return RV_OK;
 }
@@ -233,6 +272,7 @@ rv_status rv_kv_calibrate(rv_kv_calibration **out, rv_model *model, const int32_
 	rv_free(g.k);
 	rv_free(g.v);
 	rv_free(g.rope);
+	rv_free(g.turn);
 	rv_free(g.histogram);
 	if (st != RV_OK) {
 		rv_kv_calibration_destroy(g.c);

@@ -9,8 +9,9 @@ typedef struct rv_kv_calibration {
 	int64_t n_layers, n_kv_heads, head_dim;
 	float *books;    /* [n_layers][RV_KV_BOOKS], as rv_kv_code_block wants them */
 	float *feedback; /* [n_layers * n_kv_heads][head_dim][head_dim], likewise */
-	double *queries; /* [n_layers * n_kv_heads][head_dim][head_dim]: second moment of the queries
-	                    that see the head, after RoPE */
+	/* [n_layers * n_kv_heads][head_dim][head_dim]: second moment of the queries that see the head,
+	 * after RoPE: at the positions of the text and as they would be turned up to 4096 further on */
+	double *queries;
 } rv_kv_calibration;
 
 /* Evaluates the first n (a multiple of 64) tokens in a context of its own. RV_ERR_INVALID: n is 0 or no
