@@ -20,7 +20,7 @@
  *
  * Threads. Submit, cancel and look-ups may come from any thread, also from inside callbacks; stepping
  * and destroying are one caller's at a time, the context's. Callbacks run on the stepping thread with
- * no lock held. Steps allocate nothing (swapping out does).
+ * no lock held. Steps allocate nothing, but for swapping out and the prefix cache.
  */
 #ifndef RV_ENGINE_SCHEDULER_H
 #define RV_ENGINE_SCHEDULER_H
