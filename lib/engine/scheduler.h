@@ -80,7 +80,7 @@ typedef struct rv_request_stats {
 	int64_t submit_ns, admit_ns /* first time */, first_token_ns, end_ns;
 	int64_t prefill_ns; /* of the steps that evaluated more than one of its tokens */
 	int64_t n_prompt, n_generated;
-	int64_t n_prefix;    /* prompt tokens taken from the prefix cache, last time it was admitted */
+	int64_t n_prefix;    /* tokens taken from the prefix cache when it was last admitted */
 	int64_t n_evaluated; /* rows, those evaluated again included */
 	int32_t n_preempted, n_swapped; /* times; swapped ones are among the preempted */
 } rv_request_stats;

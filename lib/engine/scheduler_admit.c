@@ -171,6 +171,8 @@ static void keep_aside(rv_scheduler *s, request *r) {
 void rv_scheduler_preempt(rv_scheduler *s, request *r) {
 	if (s->options.preempt == RV_PREEMPT_SWAP && r->n_cached > 0)
 		keep_aside(s, r);
+	if (!r->kept) /* what is not reclaimed until then need not be evaluated again */
+		rv_scheduler_remember(s, r);
 	r->stats.n_preempted++;
 	s->stats.n_preempted++;
 	leave_sequence(s, r);
