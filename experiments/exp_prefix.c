@@ -290,10 +290,13 @@ static rv_status run(void *user, const rv_point *point, int repetition, rv_recor
 	return RV_OK;
 }
 
-/* Half of a long prompt takes long and is at most twice as fast. */
-static int has_point(const rv_experiment *exp, const rv_point *point) {
-	return rv_point_value(exp, point, SHARED)->number > 50 ||
-	       rv_point_value(exp, point, PROMPT)->number <= 512;
+static const char *not_run(const rv_experiment *exp, const rv_run_config *config,
+                           const rv_point *point) {
+	int is_long = rv_point_value(exp, point, PROMPT)->number > 512;
+	return config->profile != RV_PROFILE_FULL && is_long &&
+	                       rv_point_value(exp, point, SHARED)->number < 90
+	               ? "of a long prompt in profile full only"
+	               : NULL;
 }
 
 static const rv_experiment prefix = {
@@ -321,7 +324,7 @@ static const rv_experiment prefix = {
         .limit_s = {8, 14, 1200},
         .min_n = 10,
         .max_n = {10, 15, 10},
-        .has_point = has_point,
+        .not_run = not_run,
         .prepare = prepare,
         .fixture_bytes = sizeof(fixture),
         .setup = setup,

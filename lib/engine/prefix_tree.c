@@ -180,7 +180,6 @@ static void retain(rv_prefix_tree *t, const int32_t *pages, int64_t n) {
 static void release(rv_prefix_tree *t, int32_t page) {
 	t->refs.release(t->refs.user, page);
 	t->n_pages--;
-	t->pages_evicted++;
 }
 
 /* A leaf under `parent` with n full pages, or one with `stub` tokens. */
@@ -221,6 +220,7 @@ static void refill(rv_prefix_tree *t, rv_prefix_node *stub, const int32_t *token
                    int32_t page) {
 	retain(t, &page, 1);
 	release(t, stub->pages[0]);
+	t->pages_replaced++;
 	memcpy(stub->tokens, tokens, (size_t)n * sizeof *tokens);
 	stub->pages[0] = page;
 	stub->stub = n < t->page_size ? n : 0;
@@ -440,6 +440,7 @@ static int trim(rv_prefix_tree *t, rv_prefix_node *leaf) {
 	int32_t page = leaf->pages[--leaf->n_pages];
 	int freed = alone(t, page);
 	release(t, page);
+	t->pages_evicted++;
 	if (leaf->n_pages == 0)
 		remove_node(t, leaf);
 	return freed;

@@ -47,8 +47,9 @@ typedef struct rv_prefix_tree {
 	rv_prefix_node **roots; /* ascending by identity; each has a child or more */
 	rv_prefix_node *oldest, *newest;
 	uint64_t clock;
-	int64_t n_roots, n_nodes, n_pages;     /* nodes: roots not counted */
-	int64_t pages_inserted, pages_evicted; /* since the beginning */
+	int64_t n_roots, n_nodes, n_pages; /* nodes: roots not counted */
+	/* since the beginning; replaced: stubs by fuller pages */
+	int64_t pages_inserted, pages_evicted, pages_replaced;
 } rv_prefix_tree;
 
 void rv_prefix_tree_init(rv_prefix_tree *tree, int64_t page_size, rv_page_refs refs);

@@ -71,7 +71,7 @@ rv_status rv_prefix_tree_verify(const rv_prefix_tree *tree) {
 	}
 	HOLDS(n_nodes == tree->n_nodes && n_children == tree->n_nodes);
 	HOLDS(n_pages == tree->n_pages);
-	HOLDS(tree->pages_inserted - tree->pages_evicted == tree->n_pages);
+	HOLDS(tree->pages_inserted - tree->pages_evicted - tree->pages_replaced == tree->n_pages);
 	for (const rv_prefix_node *node = tree->oldest; node; node = node->newer)
 		RV_TRY(verify_node(tree, node));
 	return RV_OK;
