@@ -1,73 +1,9 @@
-#include "engine/kv_pages.h"
+#include "engine/kv_pages_internal.h"
 
 #include "base/mem.h"
 #include "base/vm.h"
-#include "engine/kv_convert.h"
-#include "engine/kv_slabs.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <string.h>
-
-#define NO_PAGE (-1)
-
-typedef struct lane_place {
-	rv_kv_format type;
-	int32_t block;
-	size_t at, values_at; /* within the block */
-	size_t stride;        /* a row's bytes; 0: codes */
-} lane_place;
-
-/* How a page of one format is laid out. */
-typedef struct page_format {
-	lane_place *lanes; /* [n_lanes] */
-	size_t block_bytes;
-	int64_t n_blocks; /* of a page */
-	rv_kv_slabs slabs;
-} page_format;
-
-typedef struct page_entry {
-	int32_t refs; /* 0: free, `next` is the next free one */
-	rv_kv_page next;
-	int32_t format;
-	rv_kv_page twin, twin_of; /* NO_PAGE: none */
-} page_entry;
-
-typedef struct block_table {
-	int64_t n; /* pages */
-} block_table;
-
-struct rv_kv_pages {
-	rv_kv_pages_options options;
-	int64_t n_lanes, n_heads, shift, mask; /* position = page << shift | row & mask */
-	page_format formats[RV_KV_PAGE_FORMATS];
-	int n_formats;
-	const rv_kv_coding *codings; /* [n_layers] or NULL */
-	rv_pool *own_pool, *pool;
-	rv_pool_owner *owner;
-
-	page_entry *pages;   /* [room] */
-	rv_kv_block *blocks; /* [room][max_blocks] */
-	int64_t room, max_blocks;
-	rv_kv_page free;
-	int64_t n_touched; /* entries beyond were never used */
-
-	block_table *tables; /* [n_seqs] */
-	rv_kv_page *table;   /* [n_seqs][table_room] */
-	int64_t table_room;
-
-	struct {
-		rv_kv_reclaim_fn *fn;
-		void *user;
-	} hooks[RV_KV_RECLAIM_HOOKS];
-	int n_hooks;
-	int reclaiming;   /* inside the hook */
-	pthread_t caller; /* who is asking the pool, while `asking` */
-	atomic_int asking;
-	atomic_int wanted; /* another thread asked for memory */
-	int64_t n_pages, n_shared, n_references, n_copies, n_reclaimed;
-	size_t used_bytes;
-};
 
 /* ---- sizes ---- */
 
@@ -135,10 +71,6 @@ static rv_status lay_out_rows(page_format *f, const rv_kv_pages_options *o, rv_k
 	return st;
 }
 
-static size_t page_bytes(const page_format *f) {
-	return (size_t)f->n_blocks * f->block_bytes;
-}
-
 static int64_t table_room(const rv_kv_pages_options *o) {
 	return (o->n_ctx + o->page_tokens - 1) / o->page_tokens;
 }
@@ -195,7 +127,7 @@ static rv_status evict(void *user, rv_pool_page page) {
 	return rv_fail(RV_ERR_LIMIT, "KV pages: in use");
 }
 
-static void honour_wish(rv_kv_pages *kv) {
+void rv_kv_pages_honour_wish(rv_kv_pages *kv) {
 	if (!atomic_exchange(&kv->wanted, 0))
 		return;
 	int64_t slabs = 0;
@@ -299,10 +231,6 @@ void rv_kv_pages_destroy(rv_kv_pages *kv) {
 }
 
 /* ---- pages ---- */
-
-static rv_kv_block *blocks_of(const rv_kv_pages *kv, rv_kv_page page) {
-	return kv->blocks + (int64_t)page * kv->max_blocks;
-}
 
 static rv_status take_entry(rv_kv_pages *kv, rv_kv_page *out) {
 	if (kv->free != NO_PAGE) {
@@ -486,198 +414,4 @@ void rv_kv_pages_remove_reclaim(rv_kv_pages *kv, rv_kv_reclaim_fn *reclaim, void
 			        (size_t)(--kv->n_hooks - i) * sizeof kv->hooks[0]);
 			return;
 		}
-}
-
-/* ---- sequences ---- */
-
-static rv_kv_page *table_of(const rv_kv_pages *kv, int32_t seq) {
-	return kv->table + (int64_t)seq * kv->table_room;
-}
-
-static int64_t pages_for(const rv_kv_pages *kv, int64_t n) {
-	return (n + kv->mask) >> kv->shift;
-}
-
-/* The page that position `from` is in has rows of this sequence before it, and others' references or
- * another format than rows are appended in. */
-static int must_copy(const rv_kv_pages *kv, int32_t seq, int64_t from) {
-	if (!(from & kv->mask))
-		return 0;
-	const page_entry *e = &kv->pages[table_of(kv, seq)[from >> kv->shift]];
-	return e->refs > 1 || e->format != (int)kv->options.type;
-}
-
-int64_t rv_kv_seq_needs(const rv_kv_pages *kv, int32_t seq, int64_t from, int64_t to) {
-	return to <= from ? 0 : pages_for(kv, to) - pages_for(kv, from) + must_copy(kv, seq, from);
-}
-
-rv_status rv_kv_seq_reserve(rv_kv_pages *kv, int32_t seq, int64_t from, int64_t to) {
-	rv_kv_page *table = table_of(kv, seq);
-	if (to <= from)
-		return RV_OK;
-	honour_wish(kv);
-	rv_kv_seq_truncate(kv, seq, from);
-	if (must_copy(kv, seq, from)) {
-		rv_kv_page *at = &table[from >> kv->shift], copy;
-		RV_TRY(rv_kv_page_create(kv, (int)kv->options.type, &copy));
-		rv_kv_page_copy_rows(kv, kv->options.hp->head_dim, from & kv->mask, *at, copy);
-		rv_kv_page_release(kv, *at);
-		*at = copy;
-		kv->n_copies++;
-	}
-	for (int64_t n = pages_for(kv, to); kv->tables[seq].n < n;) {
-		RV_TRY(rv_kv_page_create(kv, (int)kv->options.type, &table[kv->tables[seq].n]));
-		kv->tables[seq].n++;
-	}
-	return RV_OK;
-}
-
-void rv_kv_seq_truncate(rv_kv_pages *kv, int32_t seq, int64_t n) {
-	rv_kv_page *table = table_of(kv, seq);
-	for (int64_t keep = pages_for(kv, n); kv->tables[seq].n > keep;)
-		rv_kv_page_release(kv, table[--kv->tables[seq].n]);
-}
-
-void rv_kv_seq_attach(rv_kv_pages *kv, int32_t seq, const rv_kv_page *pages, int64_t n) {
-	rv_kv_page *table = table_of(kv, seq);
-	for (int64_t i = 0; i < n; i++) {
-		rv_kv_page_retain(kv, pages[i]);
-		table[i] = pages[i];
-	}
-	kv->tables[seq].n = n;
-}
-
-void rv_kv_seq_fork(rv_kv_pages *kv, int32_t from, int32_t to, int64_t n) {
-	if (from == to) {
-		rv_kv_seq_truncate(kv, to, n);
-		return;
-	}
-	rv_kv_seq_truncate(kv, to, 0);
-	rv_kv_seq_attach(kv, to, table_of(kv, from), pages_for(kv, n));
-}
-
-void rv_kv_seq_replace(rv_kv_pages *kv, int32_t seq, int64_t i, rv_kv_page page) {
-	table_of(kv, seq)[i] = page;
-}
-
-int64_t rv_kv_seq_pages(const rv_kv_pages *kv, int32_t seq, const rv_kv_page **out) {
-	*out = table_of(kv, seq);
-	return kv->tables[seq].n;
-}
-
-/* ---- the view ---- */
-
-static int64_t segments(const void *cache, const rv_row *row, int64_t layer, int64_t head, int64_t n,
-                        rv_segment *out, int64_t cap) {
-	const rv_kv_pages *kv = cache;
-	const rv_kv_page *table = table_of(kv, row->seq);
-	int64_t lane = layer * kv->n_heads + head, count = pages_for(kv, n);
-	if (count > cap)
-		return 0;
-	for (int64_t i = 0; i < count; i++) {
-		rv_kv_lane l = rv_kv_page_lane(kv, table[i], lane);
-		int64_t left = n - (i << kv->shift);
-		out[i] = (rv_segment){
-		        l.keys,        l.values,
-		        l.stride,      left < kv->options.page_tokens ? left : kv->options.page_tokens,
-		        l.type,        kv->codings ? &kv->codings[layer] : NULL,
-		        i << kv->shift};
-	}
-	return count;
-}
-
-static void slot(const void *cache, int32_t seq, int64_t layer, int64_t head, int64_t position,
-                 void **key, void **value) {
-	const rv_kv_pages *kv = cache;
-	rv_kv_lane l = rv_kv_page_lane(kv, table_of(kv, seq)[position >> kv->shift],
-	                               layer * kv->n_heads + head);
-	size_t at = (size_t)(position & kv->mask) * l.stride;
-	*key = l.keys + at;
-	*value = l.values + at;
-}
-
-rv_kv_view rv_kv_pages_view(const rv_kv_pages *kv) {
-	return (rv_kv_view){.segments = segments,
-	                    .slot = slot,
-	                    .cache = kv,
-	                    .max_segments = kv->table_room,
-	                    .type = kv->options.type};
-}
-
-/* ---- what it holds ---- */
-
-void rv_kv_pages_count(const rv_kv_pages *kv, rv_kv_pages_counts *out) {
-	const page_format *f = &kv->formats[kv->options.type];
-	rv_pool_stats pool;
-	rv_pool_get_stats(kv->pool, &pool);
-	int64_t free_blocks = (int64_t)((pool.budget_bytes - pool.used_bytes) / RV_POOL_PAGE_BYTES) *
-	                              f->slabs.per_slab +
-	                      f->slabs.n_slabs * f->slabs.per_slab - f->slabs.n_used;
-	*out = (rv_kv_pages_counts){.n_pages = kv->n_pages,
-	                            .n_shared = kv->n_shared,
-	                            .n_references = kv->n_references,
-	                            .n_free = free_blocks / f->n_blocks,
-	                            .n_copies = kv->n_copies,
-	                            .n_reclaimed = kv->n_reclaimed,
-	                            .page_bytes = page_bytes(f),
-	                            .used_bytes = kv->used_bytes};
-	for (int t = 0; t < kv->n_formats; t++)
-		out->allocated_bytes += (size_t)kv->formats[t].slabs.n_slabs * RV_POOL_PAGE_BYTES;
-}
-
-static rv_status count_tables(const rv_kv_pages *kv, int32_t *seen) {
-	for (int32_t s = 0; s < kv->options.n_seqs; s++) {
-		if (kv->tables[s].n < 0 || kv->tables[s].n > kv->table_room)
-			return rv_fail(RV_ERR_INVALID, "sequence %d has %lld pages", s,
-			               (long long)kv->tables[s].n);
-		for (int64_t i = 0; i < kv->tables[s].n; i++) {
-			rv_kv_page page = table_of(kv, s)[i];
-			if (page < 0 || page >= kv->n_touched || kv->pages[page].refs < 1)
-				return rv_fail(RV_ERR_INVALID,
-				               "sequence %d holds page %d, which is free", s, page);
-			seen[page]++;
-		}
-	}
-	return RV_OK;
-}
-
-static rv_status check_pages(const rv_kv_pages *kv, const int32_t *seen, int64_t others) {
-	int64_t n = 0, shared = 0, references = 0, outside = 0, used[RV_KV_PAGE_FORMATS] = {0};
-	for (int64_t i = 0; i < kv->n_touched; i++) {
-		const page_entry *e = &kv->pages[i];
-		if (seen[i] > e->refs)
-			return rv_fail(RV_ERR_INVALID,
-			               "page %lld has %d references, but %d sequences hold it",
-			               (long long)i, e->refs, seen[i]);
-		n += e->refs > 0;
-		shared += e->refs > 1;
-		references += e->refs;
-		outside += e->refs - seen[i];
-		if (e->refs > 0)
-			used[e->format] += kv->formats[e->format].n_blocks;
-	}
-	if (n != kv->n_pages || shared != kv->n_shared || references != kv->n_references)
-		return rv_fail(RV_ERR_INVALID,
-		               "pages, shared, references: %lld %lld %lld, counted %lld %lld %lld",
-		               (long long)kv->n_pages, (long long)kv->n_shared,
-		               (long long)kv->n_references, (long long)n, (long long)shared,
-		               (long long)references);
-	if (others >= 0 && outside != others)
-		return rv_fail(RV_ERR_INVALID, "%lld references outside sequences, expected %lld",
-		               (long long)outside, (long long)others);
-	for (int t = 0; t < kv->n_formats; t++)
-		if (used[t] != kv->formats[t].slabs.n_used)
-			return rv_fail(RV_ERR_INVALID, "type %d: %lld blocks in use, pages have %lld",
-			               t, (long long)kv->formats[t].slabs.n_used, (long long)used[t]);
-	return RV_OK;
-}
-
-rv_status rv_kv_pages_verify(const rv_kv_pages *kv, int64_t others) {
-	int32_t *seen;
-	RV_TRY(RV_ALLOC(&seen, kv->n_touched + 1, "page check"));
-	rv_status st = count_tables(kv, seen);
-	if (st == RV_OK)
-		st = check_pages(kv, seen, others);
-	rv_free(seen);
-	return st;
 }
