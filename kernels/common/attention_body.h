@@ -12,7 +12,6 @@ typedef struct attn_tile {
 	const float *v;
 	const int32_t *n_keys;
 	int64_t head_dim, shared; /* keys that all queries with any key see */
-	int ragged;               /* some see more than the shared ones */
 	float p[ATTN_TILE * RV_ATTN_BLOCK];
 	/* factors of what was there and of the block, by query; absent: nothing was there, or comes */
 	float left[8], right[8];
@@ -85,53 +84,58 @@ static void merge_sums(float *max, float *sum, const float *max2, const float *s
 	}
 }
 
+INLINE vec load_tile(const float *p, int masked, vec_mask mask) {
+	return masked ? vec_load_part(p, mask) : vec_load(p);
+}
+
 /* o := left o + right p v, n_rows queries from the tile's first on, n_vecs vectors from dimension d on.
  * Queries share the keys that all of them see; the rest is added query by query, so that an unseen
  * value (perhaps not finite) is never multiplied by a zero. */
 INLINE void weigh_tile(const attn_tile *t, int64_t d, int n_rows, int n_vecs, int masked,
                        vec_mask mask) {
-	vec acc[ATTN_TILE * 8];
+	vec acc[ATTN_TILE][8];
 	const float *v = t->v + d;
 	UNROLL
-	for (int x = 0; x < n_rows * n_vecs; x++)
-		acc[x] = vec_zero();
+	for (int i = 0; i < n_rows; i++) {
+		UNROLL
+		for (int c = 0; c < n_vecs; c++)
+			acc[i][c] = vec_zero();
+	}
 	for (int64_t j = 0; j < t->shared; j++, v += t->head_dim) {
 		vec row[8];
 		UNROLL
 		for (int c = 0; c < n_vecs; c++)
-			row[c] = masked ? vec_load_part(v + VEC_LANES * c, mask)
-			                : vec_load(v + VEC_LANES * c);
+			row[c] = load_tile(v + VEC_LANES * c, masked, mask);
 		UNROLL
-		for (int x = 0; x < n_rows * n_vecs; x++)
-			acc[x] = vec_fma(vec_splat(t->p + x / n_vecs * RV_ATTN_BLOCK + j),
-			                 row[x % n_vecs], acc[x]);
+		for (int i = 0; i < n_rows; i++) {
+			const vec s = vec_splat(t->p + i * RV_ATTN_BLOCK + j);
+			UNROLL
+			for (int c = 0; c < n_vecs; c++)
+				acc[i][c] = vec_fma(s, row[c], acc[i][c]);
+		}
 	}
 	UNROLL
 	for (int i = 0; i < n_rows; i++) {
 		const float *own = v;
-		for (int64_t j = t->shared; t->ragged && j < t->n_keys[i]; j++, own += t->head_dim) {
+		for (int64_t j = t->shared; j < t->n_keys[i]; j++, own += t->head_dim) {
 			const vec s = vec_splat(t->p + i * RV_ATTN_BLOCK + j);
 			UNROLL
 			for (int c = 0; c < n_vecs; c++)
-				acc[i * n_vecs + c] =
-				        vec_fma(s,
-				                masked ? vec_load_part(own + VEC_LANES * c, mask)
-				                       : vec_load(own + VEC_LANES * c),
-				                acc[i * n_vecs + c]);
+				acc[i][c] = vec_fma(s, load_tile(own + VEC_LANES * c, masked, mask),
+				                    acc[i][c]);
 		}
 	}
 	UNROLL
 	for (int i = 0; i < n_rows; i++) {
 		const vec left = vec_set(t->left[i]), right = vec_set(t->right[i]);
-		float *to = t->o + i * t->head_dim + d;
 		if (t->right_absent[i])
 			continue;
 		UNROLL
 		for (int c = 0; c < n_vecs; c++) {
-			float *p = to + VEC_LANES * c;
-			vec y = vec_mul(acc[i * n_vecs + c], right);
+			float *p = t->o + i * t->head_dim + d + VEC_LANES * c;
+			vec y = vec_mul(acc[i][c], right);
 			if (!t->left_absent[i])
-				y = vec_fma(masked ? vec_load_part(p, mask) : vec_load(p), left, y);
+				y = vec_fma(load_tile(p, masked, mask), left, y);
 			if (masked)
 				vec_store_part(p, mask, y);
 			else
@@ -186,7 +190,6 @@ static void attend_tile(attn_tile *t, float *max, float *sum, const float *q, co
 	}
 	if (most == 0)
 		return;
-	t->ragged = most > t->shared;
 	const int64_t columns = (most + VEC_LANES - 1) / VEC_LANES * VEC_LANES;
 	gemm_any(&(gemm_args){t->p, RV_ATTN_BLOCK, q, t->head_dim, kt, RV_ATTN_BLOCK, n, columns,
 	                      t->head_dim, 0});

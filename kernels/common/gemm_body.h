@@ -16,16 +16,23 @@ typedef struct gemm_args {
 	int accumulate; /* start from c instead of 0, so a sum over k can go on where it stopped */
 } gemm_args;
 
-/* n_rows x n_vecs vectors at (i, j); constants after inlining. The last vector may be masked. */
+/* n_rows x n_vecs vectors at (i, j); constants after inlining. The last vector may be masked. (Loops
+ * are nested rather than one over all accumulators: a compiler unrolls so many steps and no more, and
+ * accumulators of a loop that stays one live in memory.) */
 INLINE void gemm_tile(const gemm_args *g, int64_t i, int64_t j, int n_rows, int n_vecs, int masked,
                       vec_mask mask) {
-	vec acc[6 * GEMM_VECS];
+	vec acc[6][8];
 	float *c = g->c + i * g->ldc + j;
 	const float *a = g->a + i * g->lda, *b = g->b + j;
 	UNROLL
-	for (int x = 0; x < n_rows * n_vecs; x++) {
-		const float *p = c + x / n_vecs * g->ldc + VEC_LANES * (x % n_vecs);
-		acc[x] = !g->accumulate ? vec_zero() : masked ? vec_load_part(p, mask) : vec_load(p);
+	for (int r = 0; r < n_rows; r++) {
+		UNROLL
+		for (int v = 0; v < n_vecs; v++) {
+			const float *p = c + r * g->ldc + VEC_LANES * v;
+			acc[r][v] = !g->accumulate ? vec_zero()
+			            : masked       ? vec_load_part(p, mask)
+			                           : vec_load(p);
+		}
 	}
 	for (int64_t l = 0; l < g->k; l++) {
 		vec row[8];
@@ -34,19 +41,24 @@ INLINE void gemm_tile(const gemm_args *g, int64_t i, int64_t j, int n_rows, int 
 			row[v] = masked ? vec_load_part(b + VEC_LANES * v, mask)
 			                : vec_load(b + VEC_LANES * v);
 		UNROLL
-		for (int x = 0; x < n_rows * n_vecs; x++) {
-			const vec s = vec_splat(a + x / n_vecs * g->lda + l);
-			acc[x] = vec_fma(s, row[x % n_vecs], acc[x]);
+		for (int r = 0; r < n_rows; r++) {
+			const vec s = vec_splat(a + r * g->lda + l);
+			UNROLL
+			for (int v = 0; v < n_vecs; v++)
+				acc[r][v] = vec_fma(s, row[v], acc[r][v]);
 		}
 		b += g->ldb;
 	}
 	UNROLL
-	for (int x = 0; x < n_rows * n_vecs; x++) {
-		float *p = c + x / n_vecs * g->ldc + VEC_LANES * (x % n_vecs);
-		if (masked)
-			vec_store_part(p, mask, acc[x]);
-		else
-			vec_store(p, acc[x]);
+	for (int r = 0; r < n_rows; r++) {
+		UNROLL
+		for (int v = 0; v < n_vecs; v++) {
+			float *p = c + r * g->ldc + VEC_LANES * v;
+			if (masked)
+				vec_store_part(p, mask, acc[r][v]);
+			else
+				vec_store(p, acc[r][v]);
+		}
 	}
 }
 
