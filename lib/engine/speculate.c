@@ -14,7 +14,7 @@ rv_spec_options rv_spec_defaults(void) {
 	return (rv_spec_options){.draft = RV_SPEC_MODEL,
 	                         .rule = RV_SPEC_EXACT,
 	                         .k = 4,
-	                         .confidence = 0.4,
+	                         .confidence = 0.5,
 	                         .width = 2,
 	                         .threshold = 0.7,
 	                         .ngram_max = 4,

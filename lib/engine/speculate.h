@@ -62,7 +62,7 @@ typedef struct rv_spec_options {
 	 * gives its whole draft less than `confidence`. Both depend on the tokens alone, never on time.
 	 */
 	int k;
-	double confidence; /* with k = 0; [0, 1], default 0.4; 0: off */
+	double confidence; /* with k = 0; [0, 1], default 0.5; 0: off */
 	int width;         /* TREE: most nodes at each depth, 2..RV_SPEC_MAX_WIDTH, default 2 */
 	int sampled; /* MODEL: draw the draft as the target draws; 0 (default): the most probable */
 	double threshold;         /* of the rule; (0, 1], default 0.7 */

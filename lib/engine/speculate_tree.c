@@ -9,7 +9,7 @@ typedef struct candidate {
 } candidate;
 
 /* A node besides a level's best is worth a row of verification only where it is that probable. */
-#define LEAST_PATH 0.05f
+#define LEAST_PATH 0.1f
 
 /* Keeps the `width` best of what it is offered, best first; of equals the one offered first. */
 static void offer(candidate *best, int *n, int width, candidate c) {
@@ -28,8 +28,7 @@ static rv_status offer_children(rv_speculator *s, rv_sampler *sampler, const flo
 	float from = s->node[parent].path;
 	for (int64_t i = 0; i < s->n_vocab; i++) {
 		float path = from * s->p[i];
-		if (path > 0 && (*n < s->options.width || path > best[*n - 1].path) &&
-		    (*n == 0 || path >= LEAST_PATH))
+		if (path > 0 && (*n < s->options.width || path > best[*n - 1].path))
 			offer(best, n, s->options.width,
 			      (candidate){parent, (int32_t)i, s->p[i], path});
 	}
@@ -60,6 +59,8 @@ rv_status rv_spec_fill_tree(rv_speculator *s, rv_sampler *sampler, int k) {
 		for (int i = from; i <= last; i++)
 			RV_TRY(offer_children(s, sampler, rv_context_logits(s->draft, row + i - from),
 			                      i, best, &n));
+		while (n > 1 && best[n - 1].path < LEAST_PATH)
+			n--;
 		for (int i = 0; i < n; i++)
 			rv_spec_add_node(s, best[i].parent, best[i].token, best[i].q);
 		if (depth == k || n == 0 || !rv_spec_goes_on(s, best[0].path))

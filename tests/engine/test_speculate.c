@@ -322,6 +322,55 @@ static void lookup_repeats_what_was_there(void **state) {
 	pair_close(&p);
 }
 
+/* Each depth of a tree: the most probable beginnings of the draft model, best first, and none that is
+ * hardly worth a row. */
+static void a_tree_holds_the_most_probable(void **state) {
+	(void)state;
+	pair p;
+	pair_open(&p, 1);
+	int several = 0;
+	for (int i = 0; i < 20; i++) {
+		const rv_sampler_options how = {
+		        .temperature = 0.1 + 0.02 * i, .top_p = 1, .repeat_penalty = 1};
+		rv_spec_options o = rv_spec_defaults();
+		rv_sampler *sampler;
+		float first[PAIR_VOCAB];
+		const int32_t ids[] = {3, 5 * i, 7};
+		rv_row rows[3];
+		for (int j = 0; j < 3; j++)
+			rows[j] = (rv_row){
+			        .token = ids[j], .position = j, .parent = -1, .flags = RV_ROW_LOGITS};
+		o.width = 3;
+		rv_speculator *s = open_source(&p, p.target, TREE, &o);
+		assert_ok(rv_sampler_create(&sampler, &how, PAIR_VOCAB));
+		assert_ok(rv_seq_truncate(p.target, 0, 0));
+		assert_ok(rv_context_eval(p.target, rows, 3));
+		assert_ok(rv_speculator_begin(s, ids, 3, 2));
+		assert_ok(rv_spec_draft_fill(s, sampler, 4));
+		int n = s->n;
+		assert_ok(rv_speculator_reset(s)); /* the nodes stay */
+		assert_ok(rv_context_eval(p.draft[COUSIN], rows, 3));
+		assert_ok(rv_sampler_probabilities(sampler, rv_context_logits(p.draft[COUSIN], 2),
+		                                   first));
+		const rv_spec_node *node = s->node;
+		assert_int_equal(node[1].token, rv_argmax(first, PAIR_VOCAB));
+		assert_int_equal(node[n].depth, 4);
+		for (int j = 1; j <= n; j++) {
+			int best = node[j].depth != node[j - 1].depth; /* of its depth */
+			assert_int_equal(node[j].depth, node[node[j].parent].depth + 1);
+			assert_true(node[j].path == node[node[j].parent].path * node[j].q);
+			assert_true(best || (node[j].path <= node[j - 1].path && node[j].path >= 0.1f));
+			if (node[j].depth == 1)
+				assert_true(node[j].q == first[node[j].token]);
+			several += !best;
+		}
+		rv_sampler_destroy(sampler);
+		rv_speculator_destroy(s);
+	}
+	assert_true(several > 10);
+	pair_close(&p);
+}
+
 /* ---- faults ---- */
 
 static int always(void *user) {
@@ -430,6 +479,7 @@ int main(void) {
 	        cmocka_unit_test(threshold_is_lossy),
 	        cmocka_unit_test(a_short_draft_ends_early),
 	        cmocka_unit_test(lookup_repeats_what_was_there),
+	        cmocka_unit_test(a_tree_holds_the_most_probable),
 	        cmocka_unit_test(bad_options),
 	        cmocka_unit_test(other_vocabulary),
 	        cmocka_unit_test(faults_leave_the_sequence_whole),
