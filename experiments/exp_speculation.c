@@ -181,7 +181,7 @@ static rv_status prepare(const rv_experiment *exp, const rv_run_config *config, 
 	char path[4096], hex[65] = "none";
 	const scale *s = &scales[config->profile];
 	RV_TRY(rv_lab_open_model(config, "nano", &model, in));
-	rv_status status = rv_spec_find_draft(model, path, sizeof path);
+	rv_status status = rv_spec_find_draft(in->model_path, path, sizeof path);
 	if (status == RV_OK)
 		status = rv_file_sha256(path, hex);
 	else if (status == RV_ERR_NOT_FOUND)
@@ -445,14 +445,11 @@ static rv_status run(void *user, const rv_point *point, int repetition, rv_recor
 static const char *not_run(const rv_experiment *exp, const rv_run_config *config,
                            const rv_point *point) {
 	char path[4096];
-	rv_model *model;
 	(void)exp;
-	if (point->values[DRAFT] == RV_SPEC_LOOKUP ||
-	    rv_model_open(&model, config->inputs.model_path, NULL) != RV_OK)
-		return NULL;
-	rv_status status = rv_spec_find_draft(model, path, sizeof path);
-	rv_model_release(model);
-	return status == RV_OK ? NULL : "no draft model beside this one";
+	return point->values[DRAFT] == RV_SPEC_LOOKUP ||
+	                       rv_spec_find_draft(config->inputs.model_path, path, sizeof path) == RV_OK
+	               ? NULL
+	               : "no draft model beside this one";
 }
 
 static const rv_experiment speculation = {

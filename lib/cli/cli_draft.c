@@ -64,7 +64,8 @@ static int open_model(const rv_cli *cli, rv_cli_draft *d, const rv_cli_model *lo
 	char found[4096];
 	const char *path = d->source;
 	if (strcmp(path, "auto") == 0) {
-		if (rv_spec_find_draft(rv_context_model(target), found, sizeof found) != RV_OK) {
+		if (rv_spec_find_draft(rv_model_path(rv_context_model(target)), found, sizeof found) !=
+		    RV_OK) {
 			rv_fail_in(RV_ERR_NOT_FOUND, "--draft auto");
 			return rv_cli_fail(cli);
 		}

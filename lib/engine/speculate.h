@@ -89,9 +89,9 @@ typedef struct rv_spec_stats {
 double rv_spec_tokens_a_round(const rv_spec_stats *s);
 double rv_spec_drafted_a_round(const rv_spec_stats *s);
 
-/* The file of a draft for a model: beside it, with pico in its name for nano, small for medium.
+/* The file of a draft for a model's file: beside it, with pico in its name for nano, small for medium.
  * RV_ERR_NOT_FOUND: there is none. */
-rv_status rv_spec_find_draft(const rv_model *target, char *path, size_t size);
+rv_status rv_spec_find_draft(const char *model, char *path, size_t size);
 
 typedef struct rv_speculator rv_speculator;
 

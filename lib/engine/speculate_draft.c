@@ -144,12 +144,11 @@ static int replaced(const char *path, const char *name, const char *by, char *ou
 	return n > 0 && (size_t)n < size && access(out, R_OK) == 0;
 }
 
-rv_status rv_spec_find_draft(const rv_model *target, char *out, size_t size) {
+rv_status rv_spec_find_draft(const char *model, char *out, size_t size) {
 	static const char *const names[][2] = {{"nano", "pico"}, {"medium", "small"}};
-	const char *path = rv_model_path(target);
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (replaced(path, names[i][0], names[i][1], out, size))
+		if (replaced(model, names[i][0], names[i][1], out, size))
 			return RV_OK;
 	return rv_fail(RV_ERR_NOT_FOUND,
-	               "%s: no draft beside it (for nano a file named pico, for medium small)", path);
+	               "%s: no draft beside it (for nano a file named pico, for medium small)", model);
 }

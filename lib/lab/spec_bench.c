@@ -65,7 +65,7 @@ rv_status rv_spec_bench_open(rv_spec_bench *b, const rv_run_config *config, int 
 	b->n_tokens = n_tokens;
 	RV_TRY(rv_model_open(&b->target_model, config->inputs.model_path, NULL));
 	RV_TRY(open_context(config, b->target_model, NULL, &b->target));
-	if (rv_spec_find_draft(b->target_model, path, sizeof path) == RV_OK) {
+	if (rv_spec_find_draft(config->inputs.model_path, path, sizeof path) == RV_OK) {
 		RV_TRY(rv_model_open(&b->draft_model, path, NULL));
 		RV_TRY(open_context(config, b->draft_model, b->target, &b->draft));
 	}
