@@ -89,6 +89,7 @@ static const scale scales[RV_PROFILE_COUNT] = {
         [RV_PROFILE_FULL] = {4096, 4096, 1024, 16, 0.1},
 };
 enum { PAGE = 64, MAX_LAYERS = 64 };
+#define SETUP_SHARE 0.6 /* of the budget, after which nothing further is read */
 
 static rv_status prepare(const rv_experiment *exp, const rv_run_config *config, rv_inputs *in) {
 	(void)exp;
@@ -281,19 +282,27 @@ static int wanted(const rv_point *points, int n, int param, const char *text) {
 	return 0;
 }
 
-static rv_status measure_point(fixture *f, const rv_point *p) {
-	if (f->config->cancelled(f->config->user))
-		return rv_fail(RV_ERR_CANCELLED, "interrupted");
-	if (p->values[LENGTH] != ONCE)
-		return read_longer(f, p->values[SCALING], p->values[LENGTH]);
-	return open_arm(f, p->values[POLICY], p->values[KV]);
+/* Those of the trained length (longer 0) or the others. What is not reached in time stays unmeasured.
+ */
+static rv_status measure_points(fixture *f, const rv_point *points, int n, int longer,
+                                double deadline_s) {
+	for (int i = 0; i < n; i++) {
+		const int *v = points[i].values;
+		if (f->config->cancelled(f->config->user))
+			return rv_fail(RV_ERR_CANCELLED, "interrupted");
+		if (longer != (v[LENGTH] != ONCE) || 1e-9 * (double)rv_now_ns() > deadline_s)
+			continue;
+		if (longer && f->longer[UNSCALED][ONCE].n == 0)
+			RV_TRY(read_longer(f, UNSCALED, ONCE));
+		RV_TRY(longer ? read_longer(f, v[SCALING], v[LENGTH]) : open_arm(f, v[POLICY], v[KV]));
+	}
+	return RV_OK;
 }
 
 static rv_status setup(const rv_experiment *exp, const rv_run_config *c, const rv_point *points,
                        int n_points, void *user) {
 	fixture *f = user;
-	int longer = 0;
-	(void)exp;
+	const double deadline_s = 1e-9 * (double)rv_now_ns() + SETUP_SHARE * exp->budget_s[c->profile];
 	f->config = c;
 	f->size = scales[c->profile];
 	RV_TRY(rv_model_open(&f->model, c->inputs.model_path, NULL));
@@ -308,11 +317,8 @@ static rv_status setup(const rv_experiment *exp, const rv_run_config *c, const r
 	if (wanted(points, n_points, KV, MIX))
 		RV_TRY(learn_mix(f));
 	RV_TRY(open_arm(f, ALL, F16)); /* what all are held against */
-	for (int i = 0; i < n_points; i++) {
-		RV_TRY(measure_point(f, &points[i]));
-		longer |= points[i].values[LENGTH] != ONCE;
-	}
-	return longer ? read_longer(f, UNSCALED, ONCE) : RV_OK;
+	RV_TRY(measure_points(f, points, n_points, 0, deadline_s));
+	return measure_points(f, points, n_points, 1, deadline_s);
 }
 
 /* ---- one repetition ---- */
@@ -360,6 +366,12 @@ static void put_longer(const fixture *f, const rv_point *p, rv_record *record) {
 
 static rv_status run(void *user, const rv_point *p, int repetition, rv_record *record) {
 	const fixture *f = user;
+	if (p->values[LENGTH] != ONCE ? f->longer[p->values[SCALING]][p->values[LENGTH]].n == 0
+	                              : !f->arms[p->values[POLICY]][p->values[KV]].ctx) {
+		for (int m = 0; m < N_METRICS; m++)
+			rv_record_na(record, m, "budget");
+		return RV_OK;
+	}
 	if (p->values[LENGTH] != ONCE) {
 		if (repetition == 0)
 			put_longer(f, p, record);

@@ -11,7 +11,7 @@ n = words(names)
 label(i) = word(policies, i) eq 'all' ? word(names, i) : word(policies, i)
 hue(i) = colour[(i - 1) % 8 + 1]
 scalings = 'none ntk yarn'
-longer = words(values('scaling', '$at["length"] > 1'))
+longer = words(values('scaling', '$at["length"] > 1 && $at["perplexity"] > 0'))
 
 do for [form in 'svg png'] {
 	eval form eq 'svg' ? svg_terminal(1180, 500) : png_terminal(1180, 500)
@@ -25,9 +25,16 @@ do for [form in 'svg png'] {
 	set ylabel 'KL divergence, nats, with standard error' textcolor rgb ink
 	set logscale y
 	set format y '%.0e'
-	plot for [i = 1:n] rows(formats) every ::(i - 1)::(i - 1) \
-		using (column('bits')):(column('kl')):(column('kl_se')) \
-		with yerrorbars pt 4 + i ps 1.4 lw 2 lc rgb hue(i) title label(i)
+	if (n > 0) {
+		plot for [i = 1:n] rows(formats) every ::(i - 1)::(i - 1) \
+			using (column('bits')):(column('kl')):(column('kl_se')) \
+			with yerrorbars pt 4 + i ps 1.4 lw 2 lc rgb hue(i) title label(i)
+	} else {
+		set label 3 'nothing measured' at graph 0.5,0.5 center textcolor rgb soft
+		plot [0:16] [1e-6:1] 2 notitle
+	}
+	unset label 3
+	set yrange [*:*]
 	unset logscale y
 	set format y '%g'
 	unset label 1
@@ -44,7 +51,7 @@ do for [form in 'svg png'] {
 			with yerrorbars pt 5 + i ps 1.4 lw 2 lc rgb colour[i] title word(scalings, i)
 	} else {
 		set label 2 'not in this profile' at graph 0.5,0.5 center textcolor rgb soft
-		plot 1/0 notitle
+		plot [1.5:4.5] [0:1] 2 notitle
 		unset label 2
 	}
 	unset multiplot
