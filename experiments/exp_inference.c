@@ -8,6 +8,7 @@
 #include "lab/power.h"
 #include "lab/quality.h"
 #include "lab/self.h"
+#include "lab/spec_bench.h"
 #include "lab/speed.h"
 #include "model/model.h"
 
@@ -77,6 +78,7 @@ static const scale scales[RV_PROFILE_COUNT] = {
         [RV_PROFILE_FULL] = {32, 512, 16, 0.1},
 };
 enum { MAX_TOKENS = 528 };
+enum { SPEC_PROMPTS = 12, SPEC_TOKENS = 64 }; /* texts decoded with a draft: one a repetition */
 #define QUALITY_SHARE 0.5 /* of the budget, after which no further format is asked */
 
 static const char *const default_preset[RV_PROFILE_COUNT] = {"nano", "nano", "medium"};
@@ -127,11 +129,11 @@ static void peak(double bytes[2]) {
 	bytes[1] = fmax(bytes[1], (double)m.file_bytes);
 }
 
-static rv_status use_model(rv_subject who, int n_threads, int n_prompt, int n_decoded,
+static rv_status use_model(rv_subject who, rv_model *draft, int n_threads, int n_prompt, int n_decoded,
                            double bytes[2]) {
 	int32_t tokens[MAX_TOKENS];
 	rv_row rows[MAX_TOKENS];
-	rv_context *ctx = NULL;
+	rv_context *ctx = NULL, *beside = NULL;
 	rv_random_tokens(tokens, MAX_TOKENS, 0, rv_model_hparams(who.model)->n_vocab);
 	for (int i = 0; i < n_prompt + n_decoded; i++)
 		rows[i] = (rv_row){.token = tokens[i],
@@ -139,29 +141,39 @@ static rv_status use_model(rv_subject who, int n_threads, int n_prompt, int n_de
 		                   .parent = -1,
 		                   .flags = i + 1 < n_prompt ? 0 : RV_ROW_LOGITS};
 	RV_TRY(open_context(&ctx, who, n_threads));
-	rv_status status = rv_context_eval(ctx, rows, n_prompt);
-	peak(bytes);
-	for (int i = n_prompt; i < n_prompt + n_decoded && status == RV_OK; i++) {
-		status = rv_context_eval(ctx, &rows[i], 1);
+	rv_status status = RV_OK;
+	if (draft != NULL)
+		status = open_context(&beside, (rv_subject){draft, NULL}, n_threads);
+	for (int i = 0; i <= n_decoded && status == RV_OK; i++) {
+		const rv_row *at = i == 0 ? rows : &rows[n_prompt + i - 1];
+		int n = i == 0 ? n_prompt : 1;
+		status = rv_context_eval(ctx, at, n);
+		if (status == RV_OK && beside != NULL)
+			status = rv_context_eval(beside, at, n);
 		peak(bytes);
 	}
+	rv_context_destroy(beside);
 	rv_context_destroy(ctx);
 	return status;
 }
 
-/* --memory-of FILE ADAPTER|- THREADS PROMPT DECODED */
+/* --memory-of FILE ADAPTER|- DRAFT|- THREADS PROMPT DECODED */
 static rv_status memory_of(char **args, double bytes[2]) {
 	int64_t n[3];
 	for (int i = 0; i < 3; i++)
-		RV_TRY(rv_parse_int(args[2 + i], 1, i == 0 ? RV_MAX_THREADS : MAX_TOKENS, &n[i]));
+		RV_TRY(rv_parse_int(args[3 + i], 1, i == 0 ? RV_MAX_THREADS : MAX_TOKENS, &n[i]));
 	if (n[1] + n[2] > MAX_TOKENS)
 		return rv_fail(RV_ERR_INVALID, "more than %d tokens", MAX_TOKENS);
 	rv_subject who = {NULL, NULL};
+	rv_model *draft = NULL;
 	RV_TRY(rv_model_open(&who.model, args[0], NULL));
 	rv_status status =
 	        strcmp(args[1], "-") != 0 ? rv_adapter_open(&who.adapter, args[1], who.model) : RV_OK;
+	if (status == RV_OK && strcmp(args[2], "-") != 0)
+		status = rv_model_open(&draft, args[2], NULL);
 	if (status == RV_OK)
-		status = use_model(who, (int)n[0], (int)n[1], (int)n[2], bytes);
+		status = use_model(who, draft, (int)n[0], (int)n[1], (int)n[2], bytes);
+	rv_model_release(draft);
 	rv_subject_close(&who);
 	return status;
 }
@@ -178,8 +190,9 @@ static int memory_main(char **args) {
 }
 
 static rv_status measure_memory(const rv_run_config *c, const scale *s, rv_subject who,
-                                double bytes[2]) {
+                                const rv_model *draft, double bytes[2]) {
 	const char *adapter = who.adapter != NULL ? rv_adapter_path(who.adapter) : "-";
+	const char *beside = draft != NULL ? rv_model_path(draft) : "-";
 	char numbers[3][16], text[512] = "";
 	const int values[3] = {c->n_threads, s->prompt_tokens, s->n_decoded};
 	for (int i = 0; i < 3; i++)
@@ -188,6 +201,7 @@ static rv_status measure_memory(const rv_run_config *c, const scale *s, rv_subje
 	                      MEMORY_COMMAND,
 	                      (char *)(uintptr_t)rv_model_path(who.model),
 	                      (char *)(uintptr_t)adapter,
+	                      (char *)(uintptr_t)beside,
 	                      numbers[0],
 	                      numbers[1],
 	                      numbers[2],
@@ -216,10 +230,12 @@ typedef struct fixture {
 	int32_t tokens[MAX_TOKENS];
 	rv_power power;
 	arm arms[RV_VARIANT_COUNT][N_FORMATS]; /* no model: not wanted */
+	rv_spec_bench spec;                    /* no target: not wanted */
 } fixture;
 
 static void teardown(void *user) {
 	fixture *f = user;
+	rv_spec_bench_close(&f->spec);
 	for (int i = 0; i < RV_VARIANT_COUNT * N_FORMATS; i++) {
 		arm *a = &f->arms[i / N_FORMATS][i % N_FORMATS];
 		rv_context_destroy(a->ctx);
@@ -230,6 +246,8 @@ static void teardown(void *user) {
 static rv_status open_arm(fixture *f, int variant, int format) {
 	const rv_run_config *c = f->config;
 	arm *a = &f->arms[variant][format];
+	if (a->ctx != NULL) /* with a draft and without one */
+		return RV_OK;
 	RV_TRY(rv_subject_open(&a->who, c, (rv_variant)variant, formats[format].text));
 	RV_TRY(open_context(&a->ctx, a->who, c->n_threads));
 	rv_context_set_cancel(a->ctx, c->cancelled, c->user);
@@ -281,6 +299,9 @@ static rv_status setup(const rv_experiment *exp, const rv_run_config *c, const r
 		if (c->cancelled(c->user))
 			return rv_fail(RV_ERR_CANCELLED, "interrupted");
 		RV_TRY(open_arm(f, points[i].values[VARIANT], points[i].values[FORMAT]));
+		if (points[i].values[SPECULATIVE] == ON)
+			RV_TRY(rv_spec_bench_open(&f->spec, c, formats[points[i].values[FORMAT]].text,
+			                          SPEC_PROMPTS, SPEC_TOKENS));
 	}
 	for (int i = 0; i < n_points; i++)
 		RV_TRY(ask_arm(f, points[i].values[VARIANT], points[i].values[FORMAT], na, deadline_s));
@@ -304,11 +325,34 @@ static rv_status measure_speed(const fixture *f, const arm *a, rv_record *record
 	return RV_OK;
 }
 
+/* A prompt of the small sets continued at temperature 0, 4 tokens drafted a round. */
+static rv_status measure_drafting(const fixture *f, int repetition, rv_record *record) {
+	const rv_spec_options o = rv_spec_defaults();
+	int prompt = repetition % SPEC_PROMPTS;
+	rv_speculator *s;
+	double ns = 0;
+	RV_TRY(rv_speculator_create(&s, f->spec.target, f->spec.draft, &o));
+	rv_status status = rv_spec_bench_read(&f->spec, s, prompt);
+	if (status == RV_OK)
+		status = rv_spec_bench_decode(&f->spec, s, 0, prompt, 0, NULL, &ns);
+	rv_speculator_destroy(s);
+	if (status != RV_OK)
+		return status;
+	record->values[TG] = (SPEC_TOKENS - 1) * 1e9 / ns;
+	rv_record_na(record, TG_ROOFLINE, "a round reads the weights once for several tokens");
+	rv_record_na(record, POWER,
+	             f->power.na != NULL ? f->power.na : "texts are too short for the counters");
+	return RV_OK;
+}
+
+/* Quality with a draft is that of the target alone: at temperature 0 its texts are the same bits. */
 static rv_status run(void *user, const rv_point *point, int repetition, rv_record *record) {
 	const fixture *f = user;
 	const arm *a = &f->arms[point->values[VARIANT]][point->values[FORMAT]];
+	const int drafting = point->values[SPECULATIVE] == ON;
 	double bytes[2];
-	RV_TRY(measure_memory(f->config, &f->size, a->who, bytes));
+	RV_TRY(measure_memory(f->config, &f->size, a->who, drafting ? f->spec.draft_model : NULL,
+	                      bytes));
 	record->values[MEMORY_MB] = bytes[0] * 1e-6;
 	record->values[MAPPED_MB] = bytes[1] * 1e-6;
 	if (f->is_medium)
@@ -318,7 +362,7 @@ static rv_status run(void *user, const rv_point *point, int repetition, rv_recor
 	const rv_quality *q = &a->quality;
 	if (repetition == 0)
 		rv_quality_record(record, QUALITY, &q->ratio, q->na[0] != '\0' ? q->na : q->ratio_na);
-	return measure_speed(f, a, record);
+	return drafting ? measure_drafting(f, repetition, record) : measure_speed(f, a, record);
 }
 
 /* The documented configurations: every format of the base, the variants and speculation in Q4_K_M. */
@@ -331,9 +375,11 @@ static int has_point(const rv_experiment *exp, const rv_point *point) {
 
 static const char *not_run(const rv_experiment *exp, const rv_run_config *config,
                            const rv_point *point) {
+	char path[4096];
 	(void)exp;
-	if (point->values[SPECULATIVE] == ON)
-		return "its speed is the text's: measured in T6";
+	if (point->values[SPECULATIVE] == ON &&
+	    rv_spec_find_draft(config->inputs.model_path, path, sizeof path) != RV_OK)
+		return "no draft model beside this one";
 	return rv_variant_na(config, (rv_variant)point->values[VARIANT]);
 }
 
@@ -343,7 +389,9 @@ static const rv_experiment inference = {
         .title = "Inference configurations",
         .about = "Every configuration decodes one sequence, token by token, in turns and in a "
                  "seeded shuffled order. Sampling is left out: its cost depends on how peaked "
-                 "trained logits are. Memory is the peak of anonymous and shared memory of a fresh "
+                 "trained logits are. With a draft (4 tokens a round, temperature 0) it continues "
+                 "prompts of the small sets instead, for a draft can only be right about text; "
+                 "sampling is in there. Memory is the peak of anonymous and shared memory of a fresh "
                  "process that loads the model with default options (F16 cache), reads a prompt "
                  "and decodes; pages of mapped files (model, program, libraries) stand beside it, "
                  "because the system can take them back. The documented gigabytes are those of "
@@ -372,7 +420,7 @@ static const rv_experiment inference = {
 };
 
 int main(int argc, char **argv) {
-	if (argc == 7 && strcmp(argv[1], MEMORY_COMMAND) == 0)
+	if (argc == 8 && strcmp(argv[1], MEMORY_COMMAND) == 0)
 		return memory_main(argv + 2);
 	return rv_experiment_main(argc, argv, &inference);
 }

@@ -230,7 +230,7 @@ static rv_status setup(const rv_experiment *exp, const rv_run_config *config, co
 	int most = 0;
 	(void)exp;
 	f->size = scales[config->profile];
-	RV_TRY(rv_spec_bench_open(&f->bench, config, f->size.n_prompts, f->size.n_tokens));
+	RV_TRY(rv_spec_bench_open(&f->bench, config, NULL, f->size.n_prompts, f->size.n_tokens));
 	for (int i = 0; i < n_points; i++)
 		most = points[i].index > most ? points[i].index : most;
 	RV_TRY(RV_ALLOC(&f->counts, most + 1, "experiment"));

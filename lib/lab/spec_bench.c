@@ -7,6 +7,7 @@
 #include "eval/task.h"
 #include "lab/models.h"
 #include "lab/speed.h"
+#include "lab/subject.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -56,19 +57,30 @@ static rv_status read_prompts(rv_spec_bench *b, int source) {
 	return status;
 }
 
-rv_status rv_spec_bench_open(rv_spec_bench *b, const rv_run_config *config, int n_prompts,
-                             int n_tokens) {
+static rv_status open_models(rv_spec_bench *b, const char *format) {
+	const rv_run_config *c = b->config;
 	char path[4096];
+	rv_subject target;
+	if (format) {
+		RV_TRY(rv_subject_open(&target, c, RV_VARIANT_BASE, format));
+		b->target_model = target.model;
+	} else {
+		RV_TRY(rv_model_open(&b->target_model, c->inputs.model_path, NULL));
+	}
+	RV_TRY(open_context(c, b->target_model, NULL, &b->target));
+	if (rv_spec_find_draft(c->inputs.model_path, path, sizeof path) != RV_OK)
+		return RV_OK;
+	RV_TRY(rv_model_open(&b->draft_model, path, NULL));
+	return open_context(c, b->draft_model, b->target, &b->draft);
+}
+
+rv_status rv_spec_bench_open(rv_spec_bench *b, const rv_run_config *config, const char *format,
+                             int n_prompts, int n_tokens) {
 	int n = 0;
 	b->config = config;
 	b->n_prompts = n_prompts;
 	b->n_tokens = n_tokens;
-	RV_TRY(rv_model_open(&b->target_model, config->inputs.model_path, NULL));
-	RV_TRY(open_context(config, b->target_model, NULL, &b->target));
-	if (rv_spec_find_draft(config->inputs.model_path, path, sizeof path) == RV_OK) {
-		RV_TRY(rv_model_open(&b->draft_model, path, NULL));
-		RV_TRY(open_context(config, b->draft_model, b->target, &b->draft));
-	}
+	RV_TRY(open_models(b, format));
 	for (int i = 0; i < N_SOURCES; i++)
 		RV_TRY(read_prompts(b, i));
 	for (int i = 0; n < 2 * RV_SPEC_BENCH_DEPTH; i = (i + 1) % n_prompts)

@@ -22,10 +22,11 @@ typedef struct rv_spec_bench {
 	int32_t stretch[2 * RV_SPEC_BENCH_DEPTH];
 } rv_spec_bench;
 
-/* The run's model and its draft, which share threads. Prompts are the questions of the small GSM8K,
- * HumanEval and routing sets in turns, as the tasks ask them, without examples before. */
-rv_status rv_spec_bench_open(rv_spec_bench *b, const rv_run_config *config, int n_prompts,
-                             int n_tokens);
+/* The run's model, quantized to `format` (NULL: as it is), and its draft, which share threads. Prompts
+ * are the questions of the small GSM8K, HumanEval and routing sets in turns, as the tasks ask them,
+ * without examples before. */
+rv_status rv_spec_bench_open(rv_spec_bench *b, const rv_run_config *config, const char *format,
+                             int n_prompts, int n_tokens);
 void rv_spec_bench_close(rv_spec_bench *b); /* also one that opened half-way, or zeroed */
 
 typedef struct rv_spec_text {
