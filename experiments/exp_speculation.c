@@ -318,7 +318,7 @@ static rv_status ask(fixture *f, rv_speculator *s, rv_record *record) {
 	if (status != RV_OK && status != RV_ERR_NUMERIC)
 		return status;
 	rv_quality_record(record, QUALITY, &ratio,
-	                  status == RV_OK ? NULL : "plain decoding has no right answer");
+	                  status == RV_OK ? "" : "plain decoding has no right answer");
 	return RV_OK;
 }
 
