@@ -4,14 +4,14 @@ load 'scripts/plots/style.gp'
 
 rows(filter) = sprintf("< awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; print; next } %s' '%s'", filter, data)
 values(name, filter) = system(sprintf("awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next } %s { printf \"%%s \", $at[\"%s\"] }' '%s'", filter, name, data))
-formats = '$at["length"] == 1 && $at["kl"] > 0'
+formats = '$at["length"] == 1 && $at["kl"] != "NaN" && $at["kl"] > 0'
 names = values('kv', formats)
 policies = values('policy', formats)
 n = words(names)
 label(i) = word(policies, i) eq 'all' ? word(names, i) : word(policies, i)
 hue(i) = colour[(i - 1) % 8 + 1]
 scalings = 'none ntk yarn'
-longer = words(values('scaling', '$at["length"] > 1 && $at["perplexity"] > 0'))
+longer = words(values('scaling', '$at["length"] > 1 && $at["perplexity"] != "NaN"'))
 
 do for [form in 'svg png'] {
 	eval form eq 'svg' ? svg_terminal(1180, 500) : png_terminal(1180, 500)

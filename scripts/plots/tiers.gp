@@ -5,7 +5,8 @@ load 'scripts/plots/style.gp'
 # Rows of the table that have the given values: sequence at 32 KV heads, tail at 2.
 rows(heads, filter) = sprintf("< awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; print; next } $at[\"kv_heads\"] == \"%s\" && %s' '%s'", heads, filter, data)
 shapes = rows('32', '$at["tail"] == 256')
-medium = rows('2', '$at["policy"] == "three-tier"')
+medium = rows('2', '$at["policy"] == "three-tier" && $at["decode_ratio"] != "NaN"')
+n_medium = int(system(medium[3:*].' | wc -l')) - 1
 
 do for [form in 'svg png'] {
 	eval form eq 'svg' ? svg_terminal(1180, 470) : png_terminal(1180, 470)
@@ -15,6 +16,8 @@ do for [form in 'svg png'] {
 	set key top right box lc rgb rule opaque samplen 1.5 spacing 1.1 width 1 height 0.4 font font.','.(form eq 'svg' ? '10' : '14')
 
 	set title 'One layer, 4096 tokens, 32 KV heads x 128'
+	set xlabel ''
+	set xrange [-0.6:4.6]
 	set ylabel 'MiB' textcolor rgb ink
 	set yrange [0:*]
 	set style data histogram
@@ -44,9 +47,15 @@ do for [form in 'svg png'] {
 	set yrange [0:*]
 	set y2range [0:*]
 	set key bottom right
+	if (n_medium < 1) {
+		set label 2 'not in this profile' at graph 0.5,0.5 center textcolor rgb soft
+		plot [50:1300] [0:1] 2 notitle
+		unset label 2
+	} else {
 	plot medium using (column('tail')):(column('sequence_mib')) with linespoints lw 2 pt 7 lc rgb colour[2] title 'bytes', \
 		medium using (column('tail')):(column('decode_ratio')):(lo('decode_ratio')):(hi('decode_ratio')) axes x1y2 \
 			with yerrorbars lw 2 pt 5 lc rgb colour[4] title 'decode / flat'
+	}
 	unset multiplot
 	unset output
 	unset logscale x
