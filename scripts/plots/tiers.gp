@@ -11,7 +11,7 @@ n_medium = int(system(medium[3:*].' | wc -l')) - 1
 do for [form in 'svg png'] {
 	eval form eq 'svg' ? svg_terminal(1180, 470) : png_terminal(1180, 470)
 	set output out.'.'.form
-	set multiplot layout 1,2 margins 0.07,0.93,0.24,0.9 spacing 0.13
+	set multiplot layout 1,2 margins 0.07,0.91,0.24,0.9 spacing 0.13
 	set label 1 footer at screen 0.5,0.025 center textcolor rgb soft font font.','.(form eq 'svg' ? '10' : '14')
 	set key top right box lc rgb rule opaque samplen 1.5 spacing 1.1 width 1 height 0.4 font font.','.(form eq 'svg' ? '10' : '14')
 
@@ -36,7 +36,7 @@ do for [form in 'svg png'] {
 	set title 'Length of the tail, three-tier, 2 KV heads'
 	set xlabel 'tokens kept as F16' textcolor rgb ink
 	set ylabel 'MiB of 32 layers' textcolor rgb ink
-	set y2label 'decode speed / flat, median, 95 % interval' textcolor rgb ink
+	set y2label 'decode speed / flat' textcolor rgb ink
 	set ytics nomirror
 	set y2tics textcolor rgb ink
 	set border 11
