@@ -250,7 +250,7 @@ static int outlier_apart(checker *c, rv_kv_format format, rv_kv_format plain) {
 	static float v[MAX_DIM * BLOCK];
 	static unsigned char bytes[MAX_DIM * BLOCK * 2];
 	const rv_kv_format both[2] = {format, plain};
-	double worst[2] = {0, 0};
+	float worst[2] = {0, 0};
 	rv_kv_code_block b = make_block(c, format, BLOCK, 64);
 	fill(c, values, BLOCK * 64, KIND_GAUSS);
 	for (int i = 0; i < BLOCK; i++) {
@@ -260,13 +260,14 @@ static int outlier_apart(checker *c, rv_kv_format format, rv_kv_format plain) {
 		rv_kv_encode_values(c->k, both[f], bytes, values, &b);
 		rv_kv_load_values(c->k, both[f], v, bytes, 0, BLOCK, &b);
 		for (int i = 0; i < BLOCK * 64; i++) {
-			worst[f] = fmax(worst[f], fabs((double)(v[i] - values[i])));
+			float e = fabsf(v[i] - values[i]);
+			worst[f] = e > worst[f] ? e : worst[f];
 		}
 	}
 	return worst[0] < 3 && worst[1] > 2 * worst[0]
 	               ? 0
-	               : fail(c, "kv codes: beside outliers: error %g, without care %g", worst[0],
-	                      worst[1]);
+	               : fail(c, "kv codes: beside outliers: error %g, without care %g",
+	                      (double)worst[0], (double)worst[1]);
 }
 
 /* Without shares the bytes are KIVI's; with those of one strong direction the error along it shrinks.
@@ -280,15 +281,13 @@ static int errors_passed_on(checker *c, rv_kv_format format, rv_kv_format plain)
 	double zero = error_of_keys(c->k, format, &b, NULL),
 	       base = error_of_keys(c->k, plain, &b, NULL);
 	fill(c, q, 64, KIND_GAUSS);
-	for (int i = 0; i < 64; i++) {
-		double rest = 0;
-		for (int e = i + 1; e < 64; e++) {
-			rest += (double)(q[e] * q[e]);
-		}
+	double rest = 0; /* of the channels after i */
+	for (int i = 63; i >= 0; i--) {
 		for (int e = i + 1; e < 64; e++) {
 			feedback[i * 64 + e] =
 			        (float)(-(-100.0 * (double)(q[i] * q[e]) / (1 + 100.0 * rest)));
 		}
+		rest += (double)(q[i] * q[i]);
 	}
 	double along = error_of_keys(c->k, format, &b, q), before = error_of_keys(c->k, plain, &b, q);
 	if (zero != base) {
