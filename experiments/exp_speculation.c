@@ -198,7 +198,6 @@ static rv_status prepare(const rv_experiment *exp, const rv_run_config *config, 
 
 /* What came out of all prompts at one point. */
 typedef struct counts {
-	int done;
 	rv_spec_stats stats;
 	int64_t n_tokens, n_same; /* generated; those before the first that plain decoding has not */
 	double logprob;           /* sum */
@@ -222,21 +221,6 @@ static void teardown(void *user) {
 		rv_free(f->plain[i]);
 	rv_free(f->counts);
 	rv_free(f->answers);
-}
-
-static rv_status setup(const rv_experiment *exp, const rv_run_config *config, const rv_point *points,
-                       int n_points, void *user) {
-	fixture *f = user;
-	int most = 0;
-	(void)exp;
-	f->size = scales[config->profile];
-	RV_TRY(rv_spec_bench_open(&f->bench, config, NULL, f->size.n_prompts, f->size.n_tokens));
-	for (int i = 0; i < n_points; i++)
-		most = points[i].index > most ? points[i].index : most;
-	RV_TRY(RV_ALLOC(&f->counts, most + 1, "experiment"));
-	f->no_answers = f->size.n_answers ? rv_quality_na(config->profile, f->bench.target_model)
-	                                  : "not asked in this profile";
-	return config->profile == RV_PROFILE_FULL ? rv_spec_medium_costs(config, &f->medium) : RV_OK;
 }
 
 static rv_spec_options options_of(const fixture *f, const rv_point *p) {
@@ -278,13 +262,9 @@ static void add_stats(rv_spec_stats *to, const rv_spec_stats *after, const rv_sp
 		sum[i] += a[i] - b[i];
 }
 
-static rv_status count(fixture *f, const rv_point *p, rv_speculator *s, const counts **out) {
+static rv_status count(fixture *f, const rv_point *p, rv_speculator *s) {
 	counts *c = &f->counts[p->index];
 	const rv_spec_text *plain;
-	*out = c;
-	if (c->done)
-		return RV_OK;
-	*c = (counts){.done = 1};
 	RV_TRY(plain_texts(f, p->values[TEMPERATURE], &plain));
 	for (int i = 0; i < f->size.n_prompts; i++) {
 		rv_spec_text t;
@@ -300,6 +280,32 @@ static rv_status count(fixture *f, const rv_point *p, rv_speculator *s, const co
 			c->n_same++;
 	}
 	return RV_OK;
+}
+
+static rv_status count_point(fixture *f, const rv_point *p) {
+	const rv_spec_options o = options_of(f, p);
+	rv_speculator *s;
+	RV_TRY(rv_speculator_create(&s, f->bench.target, f->bench.draft, &o));
+	rv_status status = count(f, p, s);
+	rv_speculator_destroy(s);
+	return status;
+}
+
+static rv_status setup(const rv_experiment *exp, const rv_run_config *config, const rv_point *points,
+                       int n_points, void *user) {
+	fixture *f = user;
+	int most = 0;
+	(void)exp;
+	f->size = scales[config->profile];
+	RV_TRY(rv_spec_bench_open(&f->bench, config, NULL, f->size.n_prompts, f->size.n_tokens));
+	for (int i = 0; i < n_points; i++)
+		most = points[i].index > most ? points[i].index : most;
+	RV_TRY(RV_ALLOC(&f->counts, most + 1, "experiment"));
+	f->no_answers = f->size.n_answers ? rv_quality_na(config->profile, f->bench.target_model)
+	                                  : "not asked in this profile";
+	for (int i = 0; i < n_points; i++) /* here, where it costs no repetition its budget */
+		RV_TRY(count_point(f, &points[i]));
+	return config->profile == RV_PROFILE_FULL ? rv_spec_medium_costs(config, &f->medium) : RV_OK;
 }
 
 /* Right answers with drafts against plain ones. */
@@ -414,8 +420,7 @@ static rv_status record_costs(const fixture *f, const rv_point *p, const rv_spec
 static rv_status measure(fixture *f, const rv_point *p, rv_speculator *s, int repetition,
                          rv_record *record) {
 	double plain = 0, with = 0, temperature = number_of(p, TEMPERATURE);
-	const counts *c;
-	RV_TRY(count(f, p, s, &c));
+	const counts *c = &f->counts[p->index];
 	for (int i = 0; i < f->size.n_timed; i++) {
 		int prompt = (repetition * f->size.n_timed + i) % f->size.n_prompts;
 		RV_TRY(rv_spec_bench_read(&f->bench, s, prompt));
