@@ -148,6 +148,17 @@ INLINE void matmul_gemv(const matmul_args *m, matmul_type type) {
 		gemv_rows(m, type, row, &a, 1);
 }
 
+/* n_rows of n_tok tokens whose k is one chunk: the sums never leave their registers. */
+INLINE void short_tile(const matmul_args *m, matmul_type type, int64_t row, int64_t tok,
+                       const act_row *a, int n_rows, int n_tok) {
+	vec sums[2 * MAX_TOKENS];
+	UNROLL
+	for (int i = 0; i < n_rows * n_tok; i++)
+		sums[i] = vec_zero();
+	add_blocks(sums, m, type, row, a, 0, m->k / type.block_elems, n_rows, n_tok);
+	finish_tile(sums, m, type, row, tok, a, n_rows, n_tok);
+}
+
 /* Rows [from, to), at most PANEL_SUMS / n_tok, of n_tok tokens. The chunks of a row come in ascending
  * order and meet in the same accumulators: cutting k changes no sum. */
 INLINE void panel_tile(const matmul_args *m, matmul_type type, int64_t from, int64_t to, int64_t tok,
@@ -157,9 +168,17 @@ INLINE void panel_tile(const matmul_args *m, matmul_type type, int64_t from, int
 	UNROLL
 	for (int t = 0; t < n_tok; t++)
 		a[t] = act_row_at(m, type, tok + t);
+	const int64_t blocks = m->k / type.block_elems, chunk = CHUNK_ELEMS / type.block_elems;
+	if (pair_tokens(type) && blocks <= chunk) {
+		int64_t row = from;
+		for (; row + 2 <= to; row += 2)
+			short_tile(m, type, row, tok, a, 2, n_tok);
+		if (row < to)
+			short_tile(m, type, row, tok, a, 1, n_tok);
+		return;
+	}
 	for (int64_t i = 0; i < (to - from) * n_tok; i++)
 		sums[i] = vec_zero();
-	const int64_t blocks = m->k / type.block_elems, chunk = CHUNK_ELEMS / type.block_elems;
 	for (int64_t b = 0; b < blocks; b += chunk) {
 		const int64_t end = b + chunk < blocks ? b + chunk : blocks;
 		int64_t row = from;

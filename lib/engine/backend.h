@@ -38,11 +38,9 @@ typedef struct rv_segment {
 } rv_segment;
 
 /* Decodes tokens [skip, skip + n) of a segment, which must lie in one block if it is coded: keys into
- * columns kt[d * RV_ATTN_BLOCK + i] or rows k[i * head_dim + d], values into rows. */
+ * columns kt[d * RV_ATTN_BLOCK + i], values into rows. */
 void rv_segment_load_keys(const rv_kernels *k, const rv_segment *s, float *kt, int64_t skip, int64_t n,
                           int64_t head_dim);
-void rv_segment_load_key_rows(const rv_kernels *k, const rv_segment *s, float *rows, int64_t skip,
-                              int64_t n, int64_t head_dim);
 void rv_segment_load_values(const rv_kernels *k, const rv_segment *s, float *v, int64_t skip, int64_t n,
                             int64_t head_dim);
 

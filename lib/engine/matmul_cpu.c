@@ -7,7 +7,8 @@
 #include "engine/blas.h"
 
 #define TILE_BYTES (192 * 1024) /* of activations a tile of tokens may take */
-#define BLAS_ROWS 128           /* weight rows decoded at a time for SGEMM */
+#define ALONE_BYTES (80 * 1024) /* of weights times tokens: less work than handing it to threads */
+#define BLAS_ROWS 128            /* weight rows decoded at a time for SGEMM */
 
 typedef struct matmul_job {
 	rv_cpu *c;
@@ -126,7 +127,9 @@ static rv_status matmul_rows(void *arg, int64_t begin, int64_t end, int thread) 
 /* Chunks small enough to balance, large enough to stream: about 8 a thread, of 8..64 rows when one
  * token is computed (long runs of memory) and of 32 rows when many are (their weights stay in L1/L2).
  */
-static int64_t row_grain(const matmul_job *j, int64_t rows) {
+static int64_t row_grain(const matmul_job *j, int64_t rows, size_t bytes) {
+	if (bytes * (size_t)j->x.rows < ALONE_BYTES)
+		return rows;
 	int64_t grain = rows / (8 * rv_threads_count(j->c->threads));
 	int64_t most = j->c->options.kind == RV_BACKEND_BLAS ? BLAS_ROWS : j->x.rows == 1 ? 64 : 32;
 	grain = grain < 8 ? 8 : grain > most ? most : grain;
@@ -144,7 +147,10 @@ rv_status rv_cpu_matmul(rv_backend *be, const rv_product *products, int n_produc
 	if (deltas)
 		RV_TRY(rv_cpu_low_rank(job.c, products, n_products, x, deltas));
 	int64_t rows = 0;
-	for (int i = 0; i < n_products; i++)
+	size_t bytes = 0;
+	for (int i = 0; i < n_products; i++) {
 		rows += products[i].w->rows;
-	return rv_threads_for(job.c->threads, rows, row_grain(&job, rows), matmul_rows, &job);
+		bytes += (size_t)products[i].w->rows * products[i].w->row_bytes;
+	}
+	return rv_threads_for(job.c->threads, rows, row_grain(&job, rows, bytes), matmul_rows, &job);
 }

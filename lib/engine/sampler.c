@@ -95,15 +95,31 @@ void rv_sampler_accept(rv_sampler *s, int32_t id) {
 	s->n_recent++;
 }
 
+/* Lanes of their own first, which a compiler keeps in registers; then the place of the greatest. */
 int64_t rv_argmax(const float *x, int64_t n) {
-	int64_t best = 0;
-	for (int64_t i = 0; i < n; i++) {
-		if (isnan(x[i]))
-			return -1;
-		if (x[i] > x[best])
-			best = i;
+	enum { LANES = 16 };
+	float most[LANES], best = -INFINITY;
+	int bad[LANES] = {0}, any_bad = 0;
+	int64_t i = 0;
+	for (int l = 0; l < LANES; l++)
+		most[l] = -INFINITY;
+	for (; i + LANES <= n; i += LANES)
+		for (int l = 0; l < LANES; l++) {
+			most[l] = x[i + l] > most[l] ? x[i + l] : most[l];
+			bad[l] |= x[i + l] != x[i + l];
+		}
+	for (; i < n; i++) {
+		best = x[i] > best ? x[i] : best;
+		any_bad |= x[i] != x[i];
 	}
-	return n > 0 ? best : -1;
+	for (int l = 0; l < LANES; l++) {
+		best = most[l] > best ? most[l] : best;
+		any_bad |= bad[l];
+	}
+	for (i = 0; i < n && !any_bad; i++)
+		if (x[i] == best)
+			return i;
+	return -1;
 }
 
 double rv_logprob(const float *x, int64_t n, int64_t id) {

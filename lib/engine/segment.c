@@ -21,21 +21,6 @@ void rv_segment_load_keys(const rv_kernels *k, const rv_segment *s, float *kt, i
 	rv_kv_load_keys(k, s->type, kt, (const char *)s->keys + at, skip % b.n, n, &b);
 }
 
-/* Codes come in columns; a few channels at a time would do for all but rotated keys. */
-void rv_segment_load_key_rows(const rv_kernels *k, const rv_segment *s, float *rows, int64_t skip,
-                              int64_t n, int64_t head_dim) {
-	if (s->stride) {
-		k->kv[s->type].load_values(rows, (const char *)s->keys + (size_t)skip * s->stride,
-		                           s->stride, n, head_dim);
-		return;
-	}
-	float kt[RV_KV_MAX_HEAD_DIM * RV_ATTN_BLOCK];
-	rv_segment_load_keys(k, s, kt, skip, n, head_dim);
-	for (int64_t i = 0; i < n; i++)
-		for (int64_t d = 0; d < head_dim; d++)
-			rows[i * head_dim + d] = kt[d * RV_ATTN_BLOCK + i];
-}
-
 void rv_segment_load_values(const rv_kernels *k, const rv_segment *s, float *v, int64_t skip, int64_t n,
                             int64_t head_dim) {
 	if (s->stride) {
