@@ -12,8 +12,8 @@ typedef struct rv_cli_model {
 	const char *model; /* NULL: the shipped nano */
 	int64_t n_ctx;     /* 0: by the model */
 	int64_t n_batch;
-	int64_t page_size;     /* of the KV cache, tokens; 0: in one piece */
-	const char *kv_policy; /* NULL: flat */
+	int64_t page_size;                            /* of the KV cache, tokens; 0: in one piece */
+	const char *kv_policy;                        /* NULL: flat */
 	int backend, kv, attention;                   /* rv_backend_kind, rv_kv_type, rv_attn_kind */
 	int rope;                                     /* rv_rope_kind */
 	double rope_factor;                           /* 0: by the context */

@@ -8,7 +8,7 @@
 
 #define TILE_BYTES (192 * 1024) /* of activations a tile of tokens may take */
 #define ALONE_BYTES (80 * 1024) /* of weights times tokens: less work than handing it to threads */
-#define BLAS_ROWS 128            /* weight rows decoded at a time for SGEMM */
+#define BLAS_ROWS 128           /* weight rows decoded at a time for SGEMM */
 
 typedef struct matmul_job {
 	rv_cpu *c;

@@ -10,8 +10,8 @@
 
 #include <fnmatch.h>
 #include <getopt.h>
-#include <sched.h>
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
