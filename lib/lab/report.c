@@ -470,8 +470,9 @@ rv_status rv_report_footer(const char *results, const char *name, char *out, siz
 	char range[32] = "0";
 	if (most > 0)
 		snprintf(range, sizeof range, least < most ? "%d-%d" : "%d", least, most);
-	snprintf(out, size, "%s, profile %s, n = %s, commit %s, %s, %.0f threads, %.10s",
-	         text_of(r, "model_label"), text_of(r, "profile"), range, text_of(r, "git_commit"),
+	const char *label = text_of(r, "model_label");
+	snprintf(out, size, "%s%sprofile %s, n = %s, commit %s, %s, %.0f threads, %.10s", label,
+	         *label ? ", " : "", text_of(r, "profile"), range, text_of(r, "git_commit"),
 	         text_of(r, "cpu_model"), number_of(r, "n_threads"), text_of(r, "utc_start"));
 	for (char *c = out; *c != 0; c++)
 		if (*c == '\'' || *c == '"' || *c == '\\' || *c == '`')

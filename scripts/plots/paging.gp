@@ -15,8 +15,9 @@ do for [form in 'svg png'] {
 
 	set title 'Memory saved against reservations'
 	set ylabel '%' textcolor rgb ink
-	set yrange [0:100]
-	set key bottom left Left reverse
+	set yrange [0:140] # room for the key
+	set ytics 0,20,100
+	set key top left Left reverse
 	set object 1 rectangle from graph 0,first 40 to graph 1,first 60 fc rgb rule fs solid 0.6 noborder behind
 	plot data using (column('page')):(column('memory_saved_pct')) with linespoints lw 2 pt 7 lc rgb colour[2] title '1024 tokens declared', \
 		data using (column('page')):(column('memory_saved_512_pct')) with linespoints lw 2 pt 5 lc rgb colour[3] title '512 declared', \
@@ -24,10 +25,11 @@ do for [form in 'svg png'] {
 		1/0 with filledcurves lc rgb rule title 'documented: 40 to 60'
 	unset object 1
 	unset label 1
+	set ytics autofreq
 
 	set title 'Decode at 4k / in one piece'
 	set ylabel 'median, 95 % interval' textcolor rgb ink
-	set yrange [0.9:1.1]
+	set yrange [0:1.3]
 	set key top left Left reverse
 	plot 0.97 with lines lw 1.2 dt 2 lc rgb soft title 'bar: 0.97', \
 		1 with lines lw 1 lc rgb rule notitle, \

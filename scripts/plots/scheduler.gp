@@ -32,7 +32,7 @@ do for [form in 'svg png'] {
 	unset label 1
 	set logscale y
 	set yrange [*:*]
-	set key bottom right
+	set key top left
 	set format y '%g'
 	set title 'To the first token'
 	set ylabel 'ms' textcolor rgb ink
@@ -41,6 +41,7 @@ do for [form in 'svg png'] {
 		for [p = 1:3] data using (of('open', column('concurrency'))):(of('open', column(at(p, 'ttft')))):(of('open', lo(at(p, 'ttft')))):(of('open', hi(at(p, 'ttft')))) \
 			with yerrorbars pt 4 lw 2 lc rgb hue(p) notitle
 
+	unset key # as before
 	set title 'From token to token'
 	plot for [p = 1:3] data using (of('closed', column('concurrency'))):(of('closed', column(at(p, 'gap')))):(of('closed', lo(at(p, 'gap')))):(of('closed', hi(at(p, 'gap')))) \
 			pt 7 lw 2 lc rgb hue(p) title name(p).(p == 1 ? ' (boxes: open loop)' : ''), \
