@@ -1,6 +1,7 @@
 #include "base/pool.h"
 
 #include "base/mem.h"
+#include "base/vm.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -145,7 +146,7 @@ void rv_pool_destroy(rv_pool *pool) {
 	if (!pool)
 		return;
 	for (size_t i = 0; i < pool->n_touched; i++)
-		rv_free(pool->slots[i].data);
+		rv_vm_free(pool->slots[i].data, RV_POOL_PAGE_BYTES);
 	for (int i = 0; i < SPACE_BUCKETS; i++) {
 		for (pool_space *s = pool->spaces[i], *next; s; s = next) {
 			next = s->next;
@@ -362,7 +363,8 @@ static rv_status take_slot(rv_pool *pool, slot **out) {
 	int fresh = pool->free == NONE;
 	slot *s = &pool->slots[fresh ? pool->n_touched : pool->free];
 	if (!s->data)
-		RV_TRY(rv_alloc_uninit(&s->data, RV_POOL_PAGE_BYTES, 1, "memory pool page"));
+		RV_TRY(rv_vm_alloc_aligned(&s->data, RV_POOL_PAGE_BYTES, RV_POOL_PAGE_BYTES,
+		                           "memory pool page"));
 	if (fresh)
 		pool->n_touched++;
 	else

@@ -21,7 +21,7 @@
 typedef struct rv_pool rv_pool;
 typedef struct rv_pool_owner rv_pool_owner;
 typedef struct rv_pool_page {
-	void *data;  /* RV_POOL_PAGE_BYTES, aligned to 64; contents undefined when acquired */
+	void *data;  /* RV_POOL_PAGE_BYTES, aligned to as much; contents undefined when acquired */
 	uint32_t id; /* stable while held */
 } rv_pool_page;
 
