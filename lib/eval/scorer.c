@@ -14,6 +14,13 @@ rv_scorer_options rv_scorer_defaults(void) {
 	return (rv_scorer_options){.context = rv_context_defaults(), .n_parallel = 8};
 }
 
+/* Has the budget of pages room for every sequence at its full length? */
+static int holds_all(const rv_context *ctx) {
+	rv_kv_stats stats;
+	rv_context_kv_stats(ctx, &stats);
+	return stats.budget_bytes >= stats.reserved_bytes;
+}
+
 /* The context, with as many sequences as memory allows. */
 static rv_status create_context(rv_scorer *s, rv_model *model, const rv_scorer_options *options) {
 	rv_context_options o = options->context;
@@ -21,6 +28,11 @@ static rv_status create_context(rv_scorer *s, rv_model *model, const rv_scorer_o
 	o.n_seqs = options->no_sharing ? 1 : options->n_parallel;
 	for (;;) {
 		rv_status status = rv_context_create(&s->ctx, model, &o);
+		if (status == RV_OK && o.n_seqs > 1 && !holds_all(s->ctx)) {
+			rv_context_destroy(s->ctx);
+			s->ctx = NULL;
+			status = RV_ERR_NO_MEMORY;
+		}
 		if (status != RV_ERR_NO_MEMORY || o.n_seqs <= 1)
 			return status;
 		o.n_seqs /= 2;
