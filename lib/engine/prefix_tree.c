@@ -48,11 +48,11 @@ static slot find_root(const rv_prefix_tree *t, uint64_t identity) {
 
 /* Tokens of a node's first page. */
 static int64_t first_tokens(const rv_prefix_tree *t, const rv_prefix_node *node) {
-	return node->stub ? node->stub : t->page_size;
+	return node->partial ? node->partial : t->page_size;
 }
 
-/* A child whose first page begins with these n <= page_size tokens, or a stub that they begin with; or
- * where these tokens would stand. No child's first page begins with another's: for n = page_size at
+/* A child whose first page begins with these n <= page_size tokens, or a partial that they begin with;
+ * or where these tokens would stand. No child's first page begins with another's: for n = page_size at
  * most one is found. */
 static slot find_child(const rv_prefix_tree *t, const rv_prefix_node *node, const int32_t *tokens,
                        int64_t n) {
@@ -182,14 +182,15 @@ static void release(rv_prefix_tree *t, int32_t page) {
 	t->n_pages--;
 }
 
-/* A leaf under `parent` with n full pages, or one with `stub` tokens. */
+/* A leaf under `parent` with n full pages, or one with `partial` tokens. */
 static rv_status add_leaf(rv_prefix_tree *t, rv_prefix_node *parent, const int32_t *tokens,
-                          const int32_t *pages, int64_t n, int64_t stub, rv_prefix_node **out) {
+                          const int32_t *pages, int64_t n, int64_t partial, rv_prefix_node **out) {
 	rv_prefix_node *leaf;
 	RV_TRY(new_node(t, n, &leaf));
-	leaf->stub = stub;
+	leaf->partial = partial;
 	leaf->n_pages = n;
-	memcpy(leaf->tokens, tokens, stub ? (size_t)stub * sizeof *tokens : (size_t)n * page_bytes(t));
+	memcpy(leaf->tokens, tokens,
+	       partial ? (size_t)partial * sizeof *tokens : (size_t)n * page_bytes(t));
 	memcpy(leaf->pages, pages, (size_t)n * sizeof *pages);
 	slot s = find_child(t, parent, tokens, first_tokens(t, leaf));
 	rv_status st = put(&parent->children, &parent->n_children, s.at, leaf);
@@ -215,15 +216,15 @@ static rv_status extend_leaf(rv_prefix_tree *t, rv_prefix_node *leaf, const int3
 	return RV_OK;
 }
 
-/* A page with n tokens takes the place of a stub's, with which it begins. */
-static void refill(rv_prefix_tree *t, rv_prefix_node *stub, const int32_t *tokens, int64_t n,
+/* A page with n tokens takes the place of a partial's, with which it begins. */
+static void refill(rv_prefix_tree *t, rv_prefix_node *partial, const int32_t *tokens, int64_t n,
                    int32_t page) {
 	retain(t, &page, 1);
-	release(t, stub->pages[0]);
+	release(t, partial->pages[0]);
 	t->pages_replaced++;
-	memcpy(stub->tokens, tokens, (size_t)n * sizeof *tokens);
-	stub->pages[0] = page;
-	stub->stub = n < t->page_size ? n : 0;
+	memcpy(partial->tokens, tokens, (size_t)n * sizeof *tokens);
+	partial->pages[0] = page;
+	partial->partial = n < t->page_size ? n : 0;
 }
 
 static rv_status add_root(rv_prefix_tree *t, uint64_t identity, rv_prefix_node **out) {
@@ -260,7 +261,7 @@ static place descend(const rv_prefix_tree *t, uint64_t identity, const int32_t *
 	place at = {root.found ? t->roots[root.at] : NULL, 0, 0};
 	while (at.node && at.n_used == at.node->n_pages && at.n_pages < n_pages) {
 		slot s = find_child(t, at.node, tokens + at.n_pages * t->page_size, t->page_size);
-		if (!s.found || at.node->children[s.at]->stub)
+		if (!s.found || at.node->children[s.at]->partial)
 			break;
 		at.node = at.node->children[s.at];
 		at.n_used = 0;
@@ -358,8 +359,8 @@ static rv_status add_pages(rv_prefix_tree *t, rv_prefix_node **node, const int32
 }
 
 /* A page with n < page_size tokens after the last of *node, unless one there begins with them. */
-static rv_status add_stub(rv_prefix_tree *t, rv_prefix_node **node, const int32_t *tokens, int64_t n,
-                          int32_t page) {
+static rv_status add_partial(rv_prefix_tree *t, rv_prefix_node **node, const int32_t *tokens, int64_t n,
+                             int32_t page) {
 	slot s = find_child(t, *node, tokens, n);
 	if (!s.found)
 		return add_leaf(t, *node, tokens, &page, 1, n, node);
@@ -373,13 +374,13 @@ static rv_status add_stub(rv_prefix_tree *t, rv_prefix_node **node, const int32_
 
 static rv_status add_rest(rv_prefix_tree *t, place at, const int32_t *tokens, int64_t n,
                           const int32_t *pages) {
-	int64_t n_full = n / t->page_size, n_stub = n % t->page_size;
+	int64_t n_full = n / t->page_size, n_partial = n % t->page_size;
 	rv_status st = RV_OK;
 	if (n_full > at.n_pages)
 		st = add_pages(t, &at.node, tokens + at.n_pages * t->page_size, pages + at.n_pages,
 		               n_full - at.n_pages);
-	if (st == RV_OK && n_stub > 0)
-		st = add_stub(t, &at.node, tokens + n_full * t->page_size, n_stub, pages[n_full]);
+	if (st == RV_OK && n_partial > 0)
+		st = add_partial(t, &at.node, tokens + n_full * t->page_size, n_partial, pages[n_full]);
 	touch(t, at.node);
 	return st;
 }

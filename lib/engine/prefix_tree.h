@@ -3,7 +3,8 @@
  * A tree a KV identity (a number that stands for what pages depend on besides their tokens). A node
  * holds one or more full pages, in order; its children differ in their first page, so one comparison a
  * page finds the way. No page is stored without those before it. A page that is not full is a leaf of
- * its own, a stub, until a fuller one takes its place; none of a node's children begins with another.
+ * its own, a partial, until a fuller one takes its place; none of a node's children begins with
+ * another.
  *
  * Each operation touches one path from a root, splitting a node where its first pages only were used,
  * so all pages of a node were last used together. Nodes hang in one list by last use in which children
@@ -35,10 +36,10 @@ struct rv_prefix_node {
 	int32_t *tokens;               /* [n_pages * page_size] */
 	int32_t *pages;                /* [n_pages] */
 	int64_t n_children, n_pages;
-	int64_t stub;   /* tokens of its only page; 0: its pages are full */
-	uint64_t used;  /* when, by the tree's clock */
-	int64_t n_pins; /* held up to its last page */
-	int64_t mark;   /* scratch of a walk over all nodes */
+	int64_t partial; /* tokens of its only page; 0: its pages are full */
+	uint64_t used;   /* when, by the tree's clock */
+	int64_t n_pins;  /* held up to its last page */
+	int64_t mark;    /* scratch of a walk over all nodes */
 };
 
 typedef struct rv_prefix_tree {
@@ -48,7 +49,7 @@ typedef struct rv_prefix_tree {
 	rv_prefix_node *oldest, *newest;
 	uint64_t clock;
 	int64_t n_roots, n_nodes, n_pages; /* nodes: roots not counted */
-	/* since the beginning; replaced: stubs by fuller pages */
+	/* since the beginning; replaced: partials by fuller pages */
 	int64_t pages_inserted, pages_evicted, pages_replaced;
 } rv_prefix_tree;
 
@@ -64,7 +65,7 @@ int64_t rv_prefix_tree_match(const rv_prefix_tree *tree, uint64_t identity, cons
  * borrowed: the next call of insert, evict or clear may give them up. */
 rv_status rv_prefix_tree_lookup(rv_prefix_tree *tree, uint64_t identity, const int32_t *tokens,
                                 int64_t n, int32_t *pages, int64_t *n_found);
-/* Retains those pages of these n tokens that are not there yet, as used now; the last one as a stub
+/* Retains those pages of these n tokens that are not there yet, as used now; the last one as a partial
  * when n is no multiple of the page size. */
 rv_status rv_prefix_tree_insert(rv_prefix_tree *tree, uint64_t identity, const int32_t *tokens,
                                 int64_t n, const int32_t *pages);

@@ -12,7 +12,7 @@
 /* By the tokens they both have: of two children of a node never equal. */
 static int stands_before(const rv_prefix_tree *t, const rv_prefix_node *a, const rv_prefix_node *b) {
 	for (int64_t i = 0; i < t->page_size; i++) {
-		if ((a->stub && i == a->stub) || (b->stub && i == b->stub))
+		if ((a->partial && i == a->partial) || (b->partial && i == b->partial))
 			return 0;
 		if (a->tokens[i] != b->tokens[i])
 			return a->tokens[i] < b->tokens[i];
@@ -35,8 +35,8 @@ static rv_status verify_node(const rv_prefix_tree *t, const rv_prefix_node *node
 	HOLDS(node->n_pages > 0);
 	HOLDS(node->n_pins >= 0);
 	HOLDS(node->used <= t->clock);
-	HOLDS(node->stub >= 0 && node->stub < t->page_size);
-	HOLDS(!node->stub || (node->n_pages == 1 && node->n_children == 0 && node->n_pins == 0));
+	HOLDS(node->partial >= 0 && node->partial < t->page_size);
+	HOLDS(!node->partial || (node->n_pages == 1 && node->n_children == 0 && node->n_pins == 0));
 	while (at < parent->n_children && parent->children[at] != node)
 		at++;
 	HOLDS(at < parent->n_children);

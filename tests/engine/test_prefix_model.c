@@ -106,15 +106,15 @@ static entry *model_add(world *w, int identity, const int32_t *tokens, int n, in
 
 static void model_insert(world *w, int identity, const int32_t *tokens, int n, const int32_t *pages) {
 	int n_full = n / w->page_size;
-	entry *stub = NULL;
+	entry *partial = NULL;
 	for (int m = model_match(w, identity, tokens, n); m < n_full; m++)
 		model_add(w, identity, tokens, (m + 1) * w->page_size, pages[m]);
 	if (n > n_full * w->page_size && w->wrong != NO_STUBS &&
 	    model_tail(w, identity, tokens, n, n_full, -1) < n - n_full * w->page_size)
-		stub = model_add(w, identity, tokens, n, pages[n_full]);
+		partial = model_add(w, identity, tokens, n, pages[n_full]);
 	model_touch(w, identity, tokens, n_full);
-	if (stub)
-		stub->used = w->clock;
+	if (partial)
+		partial->used = w->clock;
 }
 
 static int is_leaf(const world *w, const entry *e) {

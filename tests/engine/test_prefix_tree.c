@@ -1,4 +1,4 @@
-/* The radix tree of the prefix cache: what its check notices, pins, stubs, failing allocations.
+/* The radix tree of the prefix cache: what its check notices, pins, partials, failing allocations.
  * test_prefix_model.c holds it against a model. */
 #include "tests/engine/page_counter.h"
 
@@ -56,8 +56,8 @@ static void verify_notices(void **state) {
 	NOTICED(t.newest, oldest);
 	NOTICED(oldest->n_pages, 0);
 	NOTICED(oldest->n_pins, -1);
-	NOTICED(oldest->stub, 1);
-	NOTICED(oldest->stub, 2);
+	NOTICED(oldest->partial, 1);
+	NOTICED(oldest->partial, 2);
 	NOTICED(oldest->parent, t.roots[1]);
 	NOTICED(newest->older, NULL);
 	NOTICED(upper->used, 0);
@@ -109,7 +109,7 @@ static void pins_hold(void **state) {
 
 /* A page that is not full waits for a fuller one, which takes its place; one that goes on differently
  * stands beside it. */
-static void stubs(void **state) {
+static void partials(void **state) {
 	(void)state;
 	static const int32_t tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, other[] = {1, 2, 9};
 	counter c = {.next = 0};
@@ -128,17 +128,17 @@ static void stubs(void **state) {
 	assert_ok(rv_prefix_tree_insert(&t, 0, other, 3, &pages[3]));
 	assert_int_equal(t.n_nodes, 2);
 	assert_ok(rv_prefix_tree_verify(&t));
-	/* The whole page, two more, a stub after them: the first stub's node and another. */
+	/* The whole page, two more, a partial after them: the first partial's node and another. */
 	assert_ok(rv_prefix_tree_insert(&t, 0, tokens, 10, pages));
 	assert_int_equal(t.n_nodes, 3);
 	assert_int_equal(t.n_pages, 4);
 	assert_ok(rv_prefix_tree_lookup(&t, 0, tokens, 12, pages, &n));
 	assert_int_equal(n, 10);
-	rv_prefix_node *stub = t.roots[0]->children[0]->children[0];
-	assert_int_equal(stub->stub, 2);
-	NOTICED(stub->stub, 4);
-	NOTICED(stub->stub, -1);
-	NOTICED(stub->n_pins, 1);
+	rv_prefix_node *partial = t.roots[0]->children[0]->children[0];
+	assert_int_equal(partial->partial, 2);
+	NOTICED(partial->partial, 4);
+	NOTICED(partial->partial, -1);
+	NOTICED(partial->n_pins, 1);
 	NOTICED(t.roots[0]->children[0]->tokens[2], 9);
 	assert_ok(rv_prefix_tree_verify(&t));
 	rv_prefix_tree_deinit(&t);
@@ -182,7 +182,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(verify_notices),
 	        cmocka_unit_test(pins_hold),
-	        cmocka_unit_test(stubs),
+	        cmocka_unit_test(partials),
 	        cmocka_unit_test(no_memory),
 	};
 	return cmocka_run_group_tests_name("prefix tree", tests, NULL, NULL);
