@@ -342,17 +342,17 @@ static const rv_experiment attention = {
         .id = "T5",
         .name = "t5_attention",
         .title = "Flash against standard attention",
-        .about = "One layer's attention alone, on random queries and an f16 cache, causal. `standard` "
+        .about = "One layer's attention alone, on random queries and an f16 cache, causal. standard "
                  "is "
                  "attention as written down: for each head the whole n x n scores by a matrix product, "
-                 "masked softmax, the product with the values. `standard-causal` leaves out the keys "
-                 "beyond the end of each block of 128 queries. `flash` is the engine's own. All three "
+                 "masked softmax, the product with the values. standard-causal leaves out the keys "
+                 "beyond the end of each block of 128 queries. flash is the engine's own. All three "
                  "are written with the same product kernels, share decoded keys and values among the "
                  "query heads of a KV head, and are checked against each other; they are timed in "
                  "turns, and a ratio is that of one turn. Prefill has n queries, decode has the last "
                  "one. The heads are those of the presets (RuvLTRA-Medium: 128 elements, 8 query heads "
                  "a KV head; nano: 64 and 2); at long lengths some query heads are left out to save "
-                 "time, which favours nobody but `standard`. Memory is the scratch that is reserved, "
+                 "time, which favours nobody but standard. Memory is the scratch that is reserved, "
                  "to the byte. Documented times are of unstated hardware and heads; their ratios are "
                  "held against ours.",
         .documented = "t5_attention.csv",

@@ -421,7 +421,7 @@ static const rv_experiment kv_quality = {
         .title = "KV quantization and context",
         .about =
                 "The trained model reads held-out documents (datasets/longdocs) in pages of 64 tokens. "
-                "`all`: a page is encoded as soon as it is complete, so that F16 holds only the page "
+                "all: a page is encoded as soon as it is complete, so that F16 holds only the page "
                 "in "
                 "work; the tiers of the policies have their documented shares of the text (1/16, 1/2). "
                 "KIVI takes keys by channel over a page and values by token; KVQuant codes keys before "

@@ -430,8 +430,8 @@ static const rv_experiment paging = {
                  "saved depends on how far declarations exceed lengths, so 512 tokens, the whole "
                  "context and the exact lengths stand beside it. Decoding goes in turns with a cache "
                  "in one piece that holds the same tokens. Throughput is that of the scheduler with "
-                 "more requests waiting than run, on the same mix (under `quick` at half its lengths, "
-                 "under `smoke` at an eighth): in pages as many run as fit, in one piece as many as "
+                 "more requests waiting than run, on the same mix (under quick at half its lengths, "
+                 "under smoke at an eighth): in pages as many run as fit, in one piece as many as "
                  "their declarations do in the same memory.",
         .documented = "t7_paged.csv",
         .plot = "t7_paged",

@@ -360,7 +360,7 @@ static void record_medium(const fixture *f, const rv_point *p, const rv_spec_sta
 		        rv_spec_speedup(tokens, k, f->medium.draft, f->medium.verify[nearest_k(k)]);
 	else
 		rv_record_na(record, MEDIUM_SPEEDUP,
-		             "costs at these shapes are measured in the profile `full`");
+		             "costs at these shapes are measured in the profile full");
 }
 
 static rv_status record_counts(fixture *f, const rv_point *p, rv_speculator *speculator,
@@ -466,8 +466,8 @@ static const rv_experiment speculation = {
                  "them in the training text. Each repetition decodes some of them plainly and with "
                  "drafts, in turns; times begin after the first token, when both models have read the "
                  "prompt, and end tokens do not end a text. What is accepted is counted over all "
-                 "prompts once. `threshold` (accept when p of the target is at least 0.7 of the "
-                 "draft's) changes the text; `exact` keeps its distribution, `greedy` its tokens. "
+                 "prompts once. threshold (accept when p of the target is at least 0.7 of the "
+                 "draft's) changes the text; exact keeps its distribution, greedy its tokens. "
                  "Above temperature 0.5, where drafting stops by default, it is forced here. By costs: "
                  "tokens a step over what the steps of draft and target took. The documents' formula "
                  "1 + a k holds when a is what was accepted of all drafted tokens: it is an identity "

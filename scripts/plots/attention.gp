@@ -16,7 +16,7 @@ EOD
 do for [form in 'svg png'] {
 	eval form eq 'svg' ? svg_terminal(1180, 430) : png_terminal(1180, 430)
 	set output out.'.'.form
-	set multiplot layout 1,3 margins 0.055,0.985,0.22,0.9 spacing 0.075
+	set multiplot layout 1,3 margins 0.075,0.985,0.22,0.9 spacing 0.075
 	set label 1 footer at screen 0.5,0.025 center textcolor rgb soft font font.','.(form eq 'svg' ? '10' : '14')
 	set logscale x 2
 	set xrange [380:45000]
