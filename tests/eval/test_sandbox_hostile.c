@@ -201,6 +201,8 @@ static void one_layer_less(void **state) {
 	assert_true(runs > 0);
 }
 
+enum { TRIES = 3 };
+
 static void controls(void **state) {
 	(void)state;
 	int unseen = 0, runs = 0;
@@ -209,9 +211,13 @@ static void controls(void **state) {
 		outcome out;
 		if (h->control == 0)
 			continue;
-		int left = judge(&h, 1, h->control, PATIENT_S, &out);
+		int seen = 0;
+		for (int try = 0; try < TRIES && !seen; try++) { /* some attacks race with the judge */
+			int left = judge(&h, 1, h->control, PATIENT_S, &out);
+			seen = out.harm != NULL || left != 0;
+		}
 		runs++;
-		if (out.harm == NULL && left == 0 && ++unseen)
+		if (!seen && ++unseen)
 			print_error("%s: no harm was seen without %#x: %s; %s\n", h->name, h->control,
 			            out.result.reason, out.result.output);
 	}
