@@ -213,9 +213,12 @@ static int load(work *w) {
 	plain.n_adapters = 0;
 	plain.kv_policy = NULL;
 	status = rv_cli_open_context(w->cli, &w->load, w->target_model, &w->target);
-	if (status == RV_CLI_GO)
-		status = rv_cli_open_context(w->cli, &plain, w->draft_model, &w->draft);
-	return status;
+	if (status != RV_CLI_GO)
+		return status;
+	rv_context_options how = rv_cli_context(w->cli, &plain, w->draft_model);
+	how.threads = rv_context_threads(w->target); /* the two take turns */
+	return rv_context_create(&w->draft, w->draft_model, &how) == RV_OK ? RV_CLI_GO
+	                                                                   : rv_cli_fail(w->cli);
 }
 
 static int measure(work *w) {
@@ -262,8 +265,8 @@ int rv_cmd_eval_draft(rv_cli *cli) {
 	if (status == RV_CLI_GO)
 		status = measure(&w);
 	rv_free(w.ids);
+	rv_context_destroy(w.draft); /* before the threads it borrows */
 	rv_context_destroy(w.target);
-	rv_context_destroy(w.draft);
 	rv_cli_close_load(&w.load, w.target_model);
 	rv_model_release(w.draft_model);
 	return status;
