@@ -157,9 +157,10 @@ static void measured_table(rv_document *doc, const json_t *table) {
 	}
 	rv_document_table_end(doc);
 	rv_document_text(
-	        doc, "Median, 95 %% bootstrap interval of the median in brackets, n repetitions (of "
-	             "which so many are outliers; they are marked, never left out); numbers without n "
-	             "are exact under the seed, their brackets a 95 %% interval over items.");
+	        doc, "Median, its 95 %% interval in brackets (bootstrap, widened where successive "
+	             "repetitions resemble each other), n repetitions (of which so many are outliers; "
+	             "they are marked, never left out); numbers without n are exact under the seed, "
+	             "their brackets a 95 %% interval over items.");
 }
 
 /* Does another metric name this one as its share of the roof? That share says nothing new in a ratio.
@@ -240,10 +241,9 @@ static void compared_table(rv_document *doc, const json_t *table) {
 		compared_row(doc, table, o);
 	}
 	rv_document_table_end(doc);
-	rv_document_text(doc,
-	                 "Median ratio of repetitions taken in the same round, its 95 %% bootstrap "
-	                 "interval, and how often chance alone would part the two series as far "
-	                 "(Mann-Whitney U, two-sided).");
+	rv_document_text(doc, "Median ratio of repetitions taken in the same round, its 95 %% "
+	                      "interval, and how often chance alone would part the two series as far "
+	                      "(Mann-Whitney U, two-sided).");
 }
 
 static void format_documented(const json_t *row, char out[MAX_CELL]) {

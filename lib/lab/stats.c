@@ -1,7 +1,6 @@
 #include "lab/stats.h"
 
 #include "base/mem.h"
-#include "base/rng.h"
 
 #include <gsl/gsl_sort.h>
 #include <gsl/gsl_statistics_double.h>
@@ -9,49 +8,11 @@
 #include <string.h>
 
 rv_summary rv_summary_empty(void) {
-	return (rv_summary){0, NAN, NAN, NAN, NAN, NAN};
+	return (rv_summary){0, NAN, NAN, NAN, NAN, NAN, 1};
 }
 
 double rv_quantile(const double *sorted, size_t n, double q) {
 	return gsl_stats_quantile_from_sorted_data(sorted, 1, n, q);
-}
-
-/* Median of one resample, found from how often each rank was drawn: no sorting. */
-static double resampled_median(const double *sorted, uint32_t *drawn, size_t n, rv_rng *rng) {
-	memset(drawn, 0, n * sizeof *drawn);
-	for (size_t i = 0; i < n; i++)
-		drawn[rv_rng_below(rng, n)]++;
-	size_t lower = (n - 1) / 2, upper = n / 2, seen = 0, rank = 0;
-	while ((seen += drawn[rank]) <= lower)
-		rank++;
-	double low = sorted[rank];
-	while (seen <= upper)
-		seen += drawn[++rank];
-	return 0.5 * (low + sorted[rank]);
-}
-
-rv_status rv_bootstrap_median(const double *sorted, size_t n, double level, int resamples,
-                              uint64_t seed, double *lo, double *hi) {
-	if (n < 1 || resamples < 1 || !(level > 0 && level < 1))
-		return rv_fail(RV_ERR_INVALID, "bootstrap of %zu values, %d resamples, level %g", n,
-		               resamples, level);
-	double *medians = NULL;
-	uint32_t *drawn = NULL;
-	rv_status status = RV_ALLOC(&medians, resamples, "bootstrap medians");
-	if (status == RV_OK)
-		status = RV_ALLOC(&drawn, n, "bootstrap draws");
-	if (status == RV_OK) {
-		rv_rng rng;
-		rv_rng_seed(&rng, seed);
-		for (int b = 0; b < resamples; b++)
-			medians[b] = resampled_median(sorted, drawn, n, &rng);
-		gsl_sort(medians, 1, (size_t)resamples);
-		*lo = rv_quantile(medians, (size_t)resamples, 0.5 * (1 - level));
-		*hi = rv_quantile(medians, (size_t)resamples, 0.5 * (1 + level));
-	}
-	rv_free(drawn);
-	rv_free(medians);
-	return status;
 }
 
 static rv_status check_finite(const double *x, size_t n) {
@@ -59,6 +20,13 @@ static rv_status check_finite(const double *x, size_t n) {
 		if (!isfinite(x[i]))
 			return rv_fail(RV_ERR_NUMERIC, "sample %zu of %zu is %g", i, n, x[i]);
 	return RV_OK;
+}
+
+static void widen(rv_summary *s, int as_ratio) {
+	double *ends[] = {&s->lo95, &s->hi95};
+	for (int i = 0; i < 2; i++)
+		*ends[i] = as_ratio ? s->median * pow(*ends[i] / s->median, s->widening)
+		                    : s->median + (*ends[i] - s->median) * s->widening;
 }
 
 rv_status rv_summarize(const double *x, size_t n, uint64_t seed, rv_summary *out) {
@@ -81,6 +49,10 @@ rv_status rv_summarize(const double *x, size_t n, uint64_t seed, rv_summary *out
 	if (n >= 3)
 		status = rv_bootstrap_median(sorted, n, 0.95, RV_BOOTSTRAP_RESAMPLES, seed, &s.lo95,
 		                             &s.hi95);
+	if (status == RV_OK)
+		status = rv_dependence_widening(x, n, &s.widening);
+	if (status == RV_OK && n >= 3)
+		widen(&s, sorted[0] > 0);
 	rv_free(sorted);
 	if (status == RV_OK)
 		*out = s;

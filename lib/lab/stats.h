@@ -1,6 +1,5 @@
-/* Statistics of repeated measurements: summary, bootstrap interval of the median, outliers, and the
- * comparison of two series (stats_compare.c).
- * Pure functions; thread-safe. */
+/* Statistics of repeated measurements: summary, interval of the median (stats_interval.c), outliers,
+ * and the comparison of two series (stats_compare.c). Pure functions; thread-safe. */
 #ifndef RV_LAB_STATS_H
 #define RV_LAB_STATS_H
 
@@ -17,20 +16,33 @@ typedef struct rv_summary {
 	int64_t n;
 	double median, mean;
 	double sd;         /* sample standard deviation (n - 1); NaN for n < 2 */
-	double lo95, hi95; /* bootstrap interval of the median; NaN for n < 3 */
+	double lo95, hi95; /* interval of the median; NaN for n < 3 */
+	double widening;   /* of the interval, for samples that resemble the one before; 1: none */
 } rv_summary;
 
 /* Everything NaN, n 0: what a metric without samples has. */
 rv_summary rv_summary_empty(void);
 
-/* Summary of x[0..n); n 0 gives rv_summary_empty(). A sample that is NaN or infinite is RV_ERR_NUMERIC.
- * `seed` decides the resamples: same values in any order and same seed, same result. */
+/* Summary of x[0..n), in the order of measurement; n 0 gives rv_summary_empty(). A sample that is NaN
+ * or infinite is RV_ERR_NUMERIC. `seed` decides the resamples. The interval is rv_bootstrap_median's,
+ * widened by rv_dependence_widening: resampling takes samples for independent, and those of a machine
+ * that drifts are not. Ends move away from the median as ratios when all samples are positive, so that
+ * they stay so, else as differences. */
 rv_status rv_summarize(const double *x, size_t n, uint64_t seed, rv_summary *out);
 
 /* Percentile bootstrap (Efron 1979) of the median of `sorted` (ascending, n >= 1): the (1 - level) / 2
  * and (1 + level) / 2 quantiles of the medians of `resamples` draws with replacement. */
 rv_status rv_bootstrap_median(const double *sorted, size_t n, double level, int resamples,
                               uint64_t seed, double *lo, double *hi);
+
+/* Fewer samples tell nothing of their dependence. */
+#define RV_DEPENDENCE_SAMPLES 8
+
+/* sqrt((1 + r) / (1 - r)), how much wider the interval of a mean of an AR(1) series is than that of
+ * independent values; r is the first autocorrelation of the ranks, corrected for its bias (Marriott and
+ * Pope 1954) and held in [0, 0.9]. x[0..n) is in order of measurement. 1 for n < RV_DEPENDENCE_SAMPLES.
+ */
+rv_status rv_dependence_widening(const double *x, size_t n, double *out);
 
 /* Quantile q in [0, 1] of ascending values, linear between order statistics (n >= 1). */
 double rv_quantile(const double *sorted, size_t n, double q);

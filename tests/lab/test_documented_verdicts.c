@@ -39,8 +39,8 @@ static json_t *judged(const double speeds[N_POINTS], const char *point, const ch
 	for (int i = 0; i < N_POINTS; i++) {
 		rv_metric_result *m = &measured[i].metrics[0];
 		m->n = isnan(speeds[i]) ? 0 : 10;
-		m->summary = (rv_summary){(int64_t)m->n, speeds[i],     speeds[i],
-		                          0.5,           speeds[i] - 1, speeds[i] + 1};
+		m->summary = (rv_summary){(int64_t)m->n, speeds[i],     speeds[i], 0.5,
+		                          speeds[i] - 1, speeds[i] + 1, 1};
 		measured[i].status = m->n > 0 ? RV_POINT_OK : RV_POINT_NOT_RUN;
 		strcpy(measured[i].reason, m->n > 0 ? "" : "budget");
 	}

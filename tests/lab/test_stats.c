@@ -57,13 +57,38 @@ static void bad_samples(void **state) {
 	assert_int_equal(s.n, -1);
 }
 
-static void order_and_seed(void **state) {
+/* Ranks of 8 values: sum of squares 42. Products of neighbours, by hand: 1..8 gives 26.25, so r is
+ * (8 * 0.625 + 1) / 5 = 1.2, held at 0.9; the last gives 15.75, so r is 0.8. */
+static void known_widening(void **state) {
 	(void)state;
-	const double x[] = {1, 2, 3, 5, 8, 13, 21}, y[] = {21, 1, 8, 2, 13, 5, 3};
-	rv_summary a, b;
-	assert_int_equal(rv_summarize(x, 7, 5, &a), RV_OK);
-	assert_int_equal(rv_summarize(y, 7, 5, &b), RV_OK);
-	assert_memory_equal(&a, &b, sizeof a);
+	static const struct {
+		double x[8], widening;
+	} cases[] = {
+	        {{1, 2, 3, 4, 5, 6, 7, 8}, 4.358898943540674},
+	        {{1, 8, 2, 7, 3, 6, 4, 5}, 1},
+	        {{7, 7, 7, 7, 7, 7, 7, 7}, 1},
+	        {{4, 1, 2, 3, 8, 5, 7, 6}, 3},
+	};
+	double w;
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		assert_int_equal(rv_dependence_widening(cases[i].x, 8, &w), RV_OK);
+		assert_near(w, cases[i].widening, 1e-12);
+	}
+	assert_int_equal(rv_dependence_widening(cases[0].x, 7, &w), RV_OK);
+	assert_near(w, 1, 0);
+}
+
+static void order_counts(void **state) {
+	(void)state;
+	const double up[] = {1, 2, 3, 5, 8, 13, 21, 34}, mixed[] = {21, 1, 8, 2, 13, 5, 34, 3};
+	rv_summary a, b, c;
+	assert_int_equal(rv_summarize(up, 8, 5, &a), RV_OK);
+	assert_int_equal(rv_summarize(mixed, 8, 5, &b), RV_OK);
+	assert_int_equal(rv_summarize(mixed, 8, 5, &c), RV_OK);
+	assert_memory_equal(&b, &c, sizeof b);
+	assert_true(a.median == b.median && a.widening > 4 && b.widening == 1);
+	assert_true(a.lo95 > 0 && a.lo95 < b.lo95 && a.hi95 > b.hi95);
+	assert_near(log(a.hi95 / a.median), a.widening * log(b.hi95 / b.median), 1e-12);
 }
 
 /* The bootstrap distribution of the median of 3 values is known: the middle one has 13/27, the others
@@ -85,23 +110,53 @@ static int ascending(const void *a, const void *b) {
 	return (x > y) - (x < y);
 }
 
-/* Share of 95 % intervals of n skewed samples (median 1) that hold the median, when each interval is
- * shifted by `bias` times its width and its width multiplied by `stretch`. */
-static double coverage(size_t n, double bias, double stretch) {
-	enum { TRIALS = 800 };
+/* A series of n samples with median 1: each resembles the one before by `phi` (AR(1)), and the machine
+ * changes speed every 4 samples by `jump` times their spread. */
+static void draw_series(double *x, size_t n, double phi, double jump, rv_rng *rng) {
+	double drift = rv_rng_normal(rng), level = 0;
+	for (size_t i = 0; i < n; i++) {
+		if (i % 4 == 0)
+			level = jump * rv_rng_normal(rng);
+		x[i] = exp(0.1 * (drift + level));
+		drift = phi * drift + sqrt(1 - phi * phi) * rv_rng_normal(rng);
+	}
+}
+
+typedef struct calibration {
+	double coverage;  /* share of 95 % intervals that hold the true median */
+	double agreement; /* share of pairs of series whose intervals overlap */
+} calibration;
+
+/* Of summaries, each interval shifted by `bias` times its width and multiplied by `stretch`; without
+ * dependence: the bare bootstrap. */
+static calibration calibrate(size_t n, double phi, double jump, int dependence, double bias,
+                             double stretch) {
+	enum { TRIALS = 400 };
 	rv_rng rng;
 	rv_rng_seed(&rng, 42);
-	int inside = 0;
+	int inside = 0, agree = 0;
 	for (int t = 0; t < TRIALS; t++) {
-		double x[64], lo, hi;
-		for (size_t i = 0; i < n; i++)
-			x[i] = exp(0.3 * rv_rng_normal(&rng));
-		qsort(x, n, sizeof x[0], ascending);
-		assert_int_equal(rv_bootstrap_median(x, n, 0.95, 500, (uint64_t)t, &lo, &hi), RV_OK);
-		double middle = 0.5 * (lo + hi) + bias * (hi - lo), half = 0.5 * stretch * (hi - lo);
-		inside += middle - half <= 1 && 1 <= middle + half;
+		double lo[2], hi[2];
+		for (int k = 0; k < 2; k++) {
+			double x[64];
+			rv_summary s;
+			draw_series(x, n, phi, jump, &rng);
+			if (!dependence)
+				qsort(x, n, sizeof x[0], ascending);
+			if (dependence)
+				assert_int_equal(rv_summarize(x, n, (uint64_t)t, &s), RV_OK);
+			else
+				assert_int_equal(rv_bootstrap_median(x, n, 0.95, 500, (uint64_t)t,
+				                                     &s.lo95, &s.hi95),
+				                 RV_OK);
+			double middle = 0.5 * (s.lo95 + s.hi95) + bias * (s.hi95 - s.lo95);
+			double half = 0.5 * stretch * (s.hi95 - s.lo95);
+			lo[k] = middle - half, hi[k] = middle + half;
+			inside += lo[k] <= 1 && 1 <= hi[k];
+		}
+		agree += lo[0] <= hi[1] && lo[1] <= hi[0];
 	}
-	return (double)inside / TRIALS;
+	return (calibration){inside / (2.0 * TRIALS), (double)agree / TRIALS};
 }
 
 static int is_calibrated(double share) {
@@ -110,12 +165,25 @@ static int is_calibrated(double share) {
 
 static void interval_coverage(void **state) {
 	(void)state;
-	assert_true(is_calibrated(coverage(10, 0, 1)));
-	assert_true(is_calibrated(coverage(20, 0, 1)));
+	assert_true(is_calibrated(calibrate(10, 0, 0, 1, 0, 1).coverage));
+	assert_true(is_calibrated(calibrate(20, 0, 0, 1, 0, 1).coverage));
 	/* the check must catch a shifted, a narrow and a far too wide interval */
-	assert_false(is_calibrated(coverage(20, 0.25, 1)));
-	assert_false(is_calibrated(coverage(20, 0, 0.6)));
-	assert_false(is_calibrated(coverage(20, 0, 2)));
+	assert_false(is_calibrated(calibrate(20, 0, 0, 1, 0.25, 1).coverage));
+	assert_false(is_calibrated(calibrate(20, 0, 0, 1, 0, 0.6).coverage));
+	assert_false(is_calibrated(calibrate(20, 0, 0, 1, 0, 2).coverage));
+}
+
+/* Where samples depend on each other two runs must still agree; the bare bootstrap does not. */
+static void agreement_under_drift(void **state) {
+	(void)state;
+	static const struct { double phi, jump; } machines[] = {{0.5, 0}, {0, 1}, {0, 2}, {0, 4}};
+	for (size_t i = 0; i < sizeof machines / sizeof machines[0]; i++) {
+		double phi = machines[i].phi, jump = machines[i].jump;
+		calibration wide = calibrate(20, phi, jump, 1, 0, 1);
+		calibration bare = calibrate(20, phi, jump, 0, 0, 1);
+		assert_true(wide.agreement >= 0.95 && wide.coverage > 0.85);
+		assert_true(bare.agreement < 0.95 && bare.coverage < 0.85);
+	}
 }
 
 /* ---- outliers ---- */
@@ -194,8 +262,9 @@ static void outlier_rate(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(known_summary),   cmocka_unit_test(few_samples),
-	        cmocka_unit_test(bad_samples),     cmocka_unit_test(order_and_seed),
+	        cmocka_unit_test(bad_samples),     cmocka_unit_test(order_counts),
 	        cmocka_unit_test(known_bootstrap), cmocka_unit_test(interval_coverage),
+	        cmocka_unit_test(known_widening),  cmocka_unit_test(agreement_under_drift),
 	        cmocka_unit_test(known_outlier),   cmocka_unit_test(outliers_of_equal_values),
 	        cmocka_unit_test(outlier_rate),
 	};
