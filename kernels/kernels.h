@@ -14,6 +14,7 @@
 
 #include "kernels/blocks.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -160,6 +161,13 @@ typedef struct rv_peak {
  * attn_merge     the same with a block (o2, max2, sum2) that attn_block took from nothing: to the bit
  *                what attn_block gives at once
  * attn_finish    o /= sum (zeros where sum is 0; o is not read there)
+ * dot_f32        *out = sum x y
+ * l2_f32         *out = sum (x - y)^2: squared Euclidean distance
+ * l1_f32         *out = sum |x - y|: Manhattan distance
+ * cosine_f32     out[0..2] = sum x y, sum x x, sum y y, in one pass (rv_cosine_similarity)
+ * dot_rows_f32   out[r] = dot_f32(x, rows[r]) to the bit, for rows that lie anywhere; a row is fetched
+ *                while those before it are summed
+ * l2_rows_f32    out[r] = l2_f32(x, rows[r]) likewise
  */
 #define RV_KERNEL(name, params, ...) typedef void rv_##name##_fn params;
 #include "kernels/kernels.def"
@@ -179,6 +187,12 @@ typedef struct rv_kernels {
 /* NULL when the level is not in this build. Calling its functions on a CPU without it is an illegal
  * instruction: ask rv_level_available first. */
 const rv_kernels *rv_kernels_for(rv_level level);
+
+/* From the sums of cosine_f32; 0 where a vector has no length. */
+static inline float rv_cosine_similarity(const float *sums) {
+	const float both = sqrtf(sums[1]) * sqrtf(sums[2]);
+	return both > 0 ? sums[0] / both : 0;
+}
 
 /* ---- scalar conversions ---- */
 

@@ -21,6 +21,12 @@
 #define rv_softmax_vnni rv_softmax_avx2
 #define rv_attn_merge_vnni rv_attn_merge_avx512
 #define rv_attn_finish_vnni rv_attn_finish_avx512
+#define rv_dot_f32_vnni rv_dot_f32_avx512
+#define rv_l2_f32_vnni rv_l2_f32_avx512
+#define rv_l1_f32_vnni rv_l1_f32_avx512
+#define rv_cosine_f32_vnni rv_cosine_f32_avx512
+#define rv_dot_rows_f32_vnni rv_dot_rows_f32_avx512
+#define rv_l2_rows_f32_vnni rv_l2_rows_f32_avx512
 
 /* With f32 activations: for F32 and F16 the matmul itself, for the others what AVX2 lists. */
 #define rv_matmul_float_f32_vnni rv_matmul_f32_avx512

@@ -23,7 +23,8 @@ enum {
 	MAX_BATCHES = 11,
 	N_FLOATS = 1 << 20,       /* of each float array */
 	WEIGHT_BYTES = 160 << 20, /* beyond any cache that holds a single matrix */
-	PREFILL_TOKENS = 512
+	PREFILL_TOKENS = 512,
+	MAX_ROWS = 32
 };
 
 /* ---- the machine ---- */
@@ -63,6 +64,8 @@ typedef struct data {
 	uint8_t *weights;
 	uint8_t *act;
 	size_t next; /* offset of the matrix of the next call */
+	uint64_t random;
+	const void *rows[MAX_ROWS];
 	int32_t n_keys[PREFILL_TOKENS];
 } data;
 
@@ -123,6 +126,16 @@ static void fill_weights(data *d, const rv_type_info *t) {
 
 /* ---- one run function a kernel of kernels.def, with its sizes a, b, c ---- */
 
+/* c->b rows of c->c bytes in no order: of few bytes, or anywhere in memory (type). */
+static const void *const *rows_of(const bench_case *c, data *d) {
+	const size_t space = c->type ? WEIGHT_BYTES : (size_t)(c->b * c->c), n = space / (size_t)c->c;
+	for (int64_t i = 0; i < c->b; i++) {
+		d->random = d->random * 6364136223846793005u + 1442695040888963407u;
+		d->rows[i] = d->weights + (d->random >> 33) % n * (size_t)c->c;
+	}
+	return d->rows;
+}
+
 #define F(i) (d->f[i])
 static void run_add(const rv_kernels *k, const bench_case *c, data *d) {
 	k->add(F(0), F(1), c->a);
@@ -157,6 +170,24 @@ static void run_attn_merge(const rv_kernels *k, const bench_case *c, data *d) {
 }
 static void run_attn_finish(const rv_kernels *k, const bench_case *c, data *d) {
 	k->attn_finish(F(0), F(1), c->a, c->b);
+}
+static void run_dot_f32(const rv_kernels *k, const bench_case *c, data *d) {
+	k->dot_f32(F(0), F(1), F(2), c->a);
+}
+static void run_l2_f32(const rv_kernels *k, const bench_case *c, data *d) {
+	k->l2_f32(F(0), F(1), F(2), c->a);
+}
+static void run_l1_f32(const rv_kernels *k, const bench_case *c, data *d) {
+	k->l1_f32(F(0), F(1), F(2), c->a);
+}
+static void run_cosine_f32(const rv_kernels *k, const bench_case *c, data *d) {
+	k->cosine_f32(F(0), F(1), F(2), c->a);
+}
+static void run_dot_rows_f32(const rv_kernels *k, const bench_case *c, data *d) {
+	k->dot_rows_f32(F(0), F(1), (const float *const *)rows_of(c, d), c->b, c->a);
+}
+static void run_l2_rows_f32(const rv_kernels *k, const bench_case *c, data *d) {
+	k->l2_rows_f32(F(0), F(1), (const float *const *)rows_of(c, d), c->b, c->a);
 }
 #undef F
 
@@ -306,6 +337,13 @@ static void do_case(session *s, const bench_case *c) {
 	time_case(c, &s->set, &s->m, &s->d);
 }
 
+static void use_weights(session *s, const bench_case *c, const rv_type_info *t) {
+	if (asked(c, &s->set) && s->filled != (int)t->type) {
+		fill_weights(&s->d, t);
+		s->filled = (int)t->type;
+	}
+}
+
 /* Sizes by the shape class of kernels.def; elements are what its bytes and operations are per. */
 static void vec_cases(session *s, bench_case c, double bytes, double ops) {
 	static const int64_t sizes[] = {2048, 11008};
@@ -354,7 +392,36 @@ static void attn_cases(session *s, bench_case c, double bytes, double ops) {
 	}
 }
 
+static void distance_cases(session *s, bench_case c, double bytes, double ops) {
+	static const int64_t sizes[] = {128, 768, 1536};
+	for (int i = 0; i < COUNT(sizes); i++) {
+		c.a = sizes[i];
+		c.bytes = bytes * (double)c.a;
+		c.ops = ops * (double)c.a;
+		snprintf(c.shape, sizeof c.shape, "n=%d", (int)c.a);
+		do_case(s, &c);
+	}
+}
+/* Rows at random: in the nearest cache, and out of any. */
+static void rows_cases(session *s, bench_case c, double bytes, double ops) {
+	c.a = 768;
+	c.c = (int64_t)(bytes * (double)c.a);
+	c.ops = ops * (double)c.a;
+	for (c.type = 0; c.type < 2; c.type++) {
+		c.b = c.type ? MAX_ROWS : 8;
+		c.bytes = (double)(c.b * c.c);
+		c.ops = ops * (double)(c.a * c.b);
+		c.footprint = c.type ? WEIGHT_BYTES : 0;
+		snprintf(c.shape, sizeof c.shape, "%dx%d %s", (int)c.b, (int)c.a,
+		         c.type ? "memory" : "cache");
+		use_weights(s, &c, rv_type_get(RV_F32));
+		do_case(s, &c);
+	}
+}
+
 #define VEC vec_cases
+#define DISTANCE distance_cases
+#define ROWS rows_cases
 #define ROPE rope_cases
 #define GEMM gemm_cases
 #define ATTN attn_cases
@@ -367,13 +434,6 @@ static void plain_kernels(session *s) {
 	}
 #include "kernels/kernels.def"
 #undef RV_KERNEL
-}
-
-static void use_weights(session *s, const bench_case *c, const rv_type_info *t) {
-	if (asked(c, &s->set) && s->filled != (int)t->type) {
-		fill_weights(&s->d, t);
-		s->filled = (int)t->type;
-	}
 }
 
 static void matmul_case(session *s, const rv_type_info *t, int64_t rows, int64_t k, int64_t tokens) {

@@ -204,6 +204,26 @@ static void merge_other_way(float *o, float *max, float *sum, const float *o2, c
 	}
 }
 
+/* Misses the last element; rows summed in an order that depends on how many there are. */
+static void l2_drops_last(float *out, const float *x, const float *y, int64_t n) {
+	rv_l2_f32_ref(out, x, y, n > 40 ? n - 1 : n);
+}
+static void dot_hides_nan(float *out, const float *x, const float *y, int64_t n) {
+	rv_dot_f32_ref(out, x, y, n);
+	*out = isnan(*out) ? 0 : *out;
+}
+static void cosine_zero(float *out, const float *x, const float *y, int64_t n) {
+	rv_cosine_f32_ref(out, x, y, n);
+	out[2] = 0;
+}
+static void rows_one_bit(float *out, const float *x, const float *const *rows, int64_t n_rows,
+                         int64_t n) {
+	rv_dot_rows_f32_ref(out, x, rows, n_rows, n);
+	if (n_rows > 4 && n > 0) {
+		out[4] = nextafterf(out[4], INFINITY);
+	}
+}
+
 #define SET(name, slot, value)                                                                         \
 	static void name(rv_kernels *k) {                                                              \
 		k->slot = value;                                                                       \
@@ -230,6 +250,10 @@ SET(set_misses_key, attn_block, attn_misses_key)
 SET(set_without_mask, attn_block, attn_without_mask)
 SET(set_merge, attn_merge, merge_other_way)
 SET(set_missing, attn_merge, NULL)
+SET(set_l2_drops_last, l2_f32, l2_drops_last)
+SET(set_dot_hides_nan, dot_f32, dot_hides_nan)
+SET(set_cosine_zero, cosine_f32, cosine_zero)
+SET(set_rows_one_bit, dot_rows_f32, rows_one_bit)
 SET(set_peak, peak[RV_PEAK_INT8], &peak_half_done)
 
 const control controls[] = {
@@ -257,6 +281,10 @@ const control controls[] = {
         {"merge of attention that rounds otherwise", set_merge, check_attn_block, 0, "then attn_merge",
          0},
         {"empty slot", set_missing, check_full_table, 0, "attn_merge", 0},
+        {"distance that misses the last element", set_l2_drops_last, check_l2_f32, 0, "expected", 0},
+        {"distance that hides a NaN", set_dot_hides_nan, check_dot_f32, 0, "a NaN gave", 0},
+        {"one sum of three missing", set_cosine_zero, check_cosine_f32, 0, "expected", 0},
+        {"one row rounded otherwise", set_rows_one_bit, check_dot_rows_f32, 0, "differs in a bit", 0},
         {"peak loop that skips every other product", set_peak, check_peak, RV_PEAK_INT8, "products", 0},
 };
 const int n_controls = sizeof controls / sizeof *controls;
