@@ -99,20 +99,25 @@ static rv_status encode_stage(rv_tok_work *w, place *at, int late, const char *t
 	return RV_OK;
 }
 
-rv_status rv_tokenizer_encode(const rv_tokenizer *tok, const char *text, size_t len,
-                              const rv_encode_options *options, int32_t **ids, size_t *n) {
+/* Into w->ids, from their start. */
+static rv_status encode(rv_tok_work *w, const char *text, size_t len,
+                        const rv_encode_options *options) {
+	const rv_tokenizer *tok = w->t;
 	rv_encode_options o = options ? *options : rv_encode_defaults();
 	int bos = o.add_bos < 0 ? tok->add_bos : o.add_bos;
 	int eos = o.add_eos < 0 ? tok->add_eos : o.add_eos;
-	rv_tok_work w = {.t = tok};
 	place at = {.parse_special = o.parse_special != 0, .first = 1, .after_token = 1};
-	rv_status status = RV_OK;
+	w->n = 0;
 	if (bos && tok->bos >= 0)
-		status = rv_tok_emit(&w, tok->bos);
-	if (status == RV_OK)
-		status = encode_stage(&w, &at, 0, text, len);
-	if (status == RV_OK && eos && tok->eos >= 0)
-		status = rv_tok_emit(&w, tok->eos);
+		RV_TRY(rv_tok_emit(w, tok->bos));
+	RV_TRY(encode_stage(w, &at, 0, text, len));
+	return eos && tok->eos >= 0 ? rv_tok_emit(w, tok->eos) : RV_OK;
+}
+
+rv_status rv_tokenizer_encode(const rv_tokenizer *tok, const char *text, size_t len,
+                              const rv_encode_options *options, int32_t **ids, size_t *n) {
+	rv_tok_work w = {.t = tok};
+	rv_status status = encode(&w, text, len, options);
 	rv_tok_work_free(&w);
 	if (status != RV_OK) {
 		rv_free(w.ids);
@@ -120,6 +125,32 @@ rv_status rv_tokenizer_encode(const rv_tokenizer *tok, const char *text, size_t 
 	}
 	*ids = w.ids;
 	*n = w.n;
+	return RV_OK;
+}
+
+struct rv_encoder {
+	rv_tok_work work;
+};
+
+rv_status rv_encoder_create(rv_encoder **out, const rv_tokenizer *tok) {
+	RV_TRY(RV_ALLOC(out, 1, "encoder"));
+	(*out)->work.t = tok;
+	return RV_OK;
+}
+
+void rv_encoder_destroy(rv_encoder *e) {
+	if (!e)
+		return;
+	rv_tok_work_free(&e->work);
+	rv_free(e->work.ids);
+	rv_free(e);
+}
+
+rv_status rv_encoder_encode(rv_encoder *e, const char *text, size_t len,
+                            const rv_encode_options *options, const int32_t **ids, size_t *n) {
+	RV_TRY(encode(&e->work, text, len, options));
+	*ids = e->work.ids;
+	*n = e->work.n;
 	return RV_OK;
 }
 

@@ -67,6 +67,15 @@ rv_encode_options rv_encode_defaults(void);
 rv_status rv_tokenizer_encode(const rv_tokenizer *tok, const char *text, size_t len,
                               const rv_encode_options *options, int32_t **ids, size_t *n);
 
+/* The same for many texts: working memory is kept from call to call, so that texts no longer than those
+ * before allocate nothing. One caller at a time; the tokenizer outlives it. *ids is borrowed, valid
+ * until the next call. */
+typedef struct rv_encoder rv_encoder;
+rv_status rv_encoder_create(rv_encoder **out, const rv_tokenizer *tok);
+void rv_encoder_destroy(rv_encoder *e); /* accepts NULL */
+rv_status rv_encoder_encode(rv_encoder *e, const char *text, size_t len,
+                            const rv_encode_options *options, const int32_t **ids, size_t *n);
+
 /* The bytes of ids into a rv_free'd buffer, NUL-terminated (NUL not counted). RV_ERR_INVALID for an id
  * out of range. A leading space that encoding added (SPM) is removed when `strip_space`. */
 rv_status rv_tokenizer_decode(const rv_tokenizer *tok, const int32_t *ids, size_t n, int special,
