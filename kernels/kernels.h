@@ -168,7 +168,19 @@ typedef struct rv_peak {
  * dot_rows_f32   out[r] = dot_f32(x, rows[r]) to the bit, for rows that lie anywhere; a row is fetched
  *                while those before it are summed
  * l2_rows_f32    out[r] = l2_f32(x, rows[r]) likewise
+ *   Integer sums are exact, so the same at every level. n is at most RV_CODE_MAX; signed codes are
+ *   -127..127.
+ * dot_i8         *out = sum x y
+ * l2_i8          *out = sum (x - y)^2
+ * hamming        *out = bits in which n bytes differ
+ * dot_rows_i8    out[r] = dot_i8(x, rows[r])
+ * dot_rows_i4    the same with rows of 4-bit codes 0..15: with h = (n + 1) / 2, byte j holds element j
+ *                (low) and element j + h (high, not read where there is none)
+ * dot_rows_b1    the same with rows of bits: out[r] = the sum of x[i] whose bit is set, that of value
+ *                1 << i % 8 in byte i / 8
+ * adc_rows       out[r] = the sum of table[j][rows[r][j]] over j in [0, n); table: [n, 256]
  */
+#define RV_CODE_MAX 32768
 #define RV_KERNEL(name, params, ...) typedef void rv_##name##_fn params;
 #include "kernels/kernels.def"
 #undef RV_KERNEL

@@ -25,6 +25,13 @@
 #define rv_kv_store_q4_neon rv_kv_store_q4_ref
 #define rv_kv_store_q2_neon rv_kv_store_q2_ref
 
+/* Of the kernels in kernels.def, those with products of bytes. */
+#define rv_dot_i8_neon rv_dot_i8_dotprod
+#define rv_l2_i8_neon rv_l2_i8_dotprod
+#define rv_dot_rows_i8_neon rv_dot_rows_i8_dotprod
+#define rv_dot_rows_i4_neon rv_dot_rows_i4_dotprod
+#define rv_dot_rows_b1_neon rv_dot_rows_b1_dotprod
+
 /* Types that are read but never written. */
 #define rv_quantize_q4_1_ref NULL
 #define rv_quantize_q2_k_ref NULL

@@ -27,6 +27,8 @@
 #define rv_cosine_f32_vnni rv_cosine_f32_avx512
 #define rv_dot_rows_f32_vnni rv_dot_rows_f32_avx512
 #define rv_l2_rows_f32_vnni rv_l2_rows_f32_avx512
+#define rv_hamming_vnni rv_hamming_avx512
+#define rv_adc_rows_vnni rv_adc_rows_avx512
 
 /* With f32 activations: for F32 and F16 the matmul itself, for the others what AVX2 lists. */
 #define rv_matmul_float_f32_vnni rv_matmul_f32_avx512

@@ -189,6 +189,30 @@ static void run_dot_rows_f32(const rv_kernels *k, const bench_case *c, data *d) 
 static void run_l2_rows_f32(const rv_kernels *k, const bench_case *c, data *d) {
 	k->l2_rows_f32(F(0), F(1), (const float *const *)rows_of(c, d), c->b, c->a);
 }
+static void run_dot_i8(const rv_kernels *k, const bench_case *c, data *d) {
+	k->dot_i8((int32_t *)F(0), (const int8_t *)F(1), (const int8_t *)F(2), c->a);
+}
+static void run_l2_i8(const rv_kernels *k, const bench_case *c, data *d) {
+	k->l2_i8((int32_t *)F(0), (const int8_t *)F(1), (const int8_t *)F(2), c->a);
+}
+static void run_hamming(const rv_kernels *k, const bench_case *c, data *d) {
+	k->hamming((int32_t *)F(0), (const uint8_t *)F(1), (const uint8_t *)F(2), c->a);
+}
+static void run_dot_rows_i8(const rv_kernels *k, const bench_case *c, data *d) {
+	k->dot_rows_i8((int32_t *)F(0), (const int8_t *)F(1), (const int8_t *const *)rows_of(c, d),
+	               c->b, c->a);
+}
+static void run_dot_rows_i4(const rv_kernels *k, const bench_case *c, data *d) {
+	k->dot_rows_i4((int32_t *)F(0), (const int8_t *)F(1), (const uint8_t *const *)rows_of(c, d),
+	               c->b, c->a);
+}
+static void run_dot_rows_b1(const rv_kernels *k, const bench_case *c, data *d) {
+	k->dot_rows_b1((int32_t *)F(0), (const int8_t *)F(1), (const uint8_t *const *)rows_of(c, d),
+	               c->b, c->a);
+}
+static void run_adc_rows(const rv_kernels *k, const bench_case *c, data *d) {
+	k->adc_rows(F(0), F(1), (const uint8_t *const *)rows_of(c, d), c->b, c->a);
+}
 #undef F
 
 /* ---- kernels with a type ---- */

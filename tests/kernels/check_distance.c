@@ -123,3 +123,115 @@ int check_l2_rows_f32(checker *c, int arg) {
 	(void)arg;
 	return check_rows(c, "l2_rows_f32 against l2_f32", c->k->l2_rows_f32, c->k->l2_f32);
 }
+
+/* ---- codes: integer sums have the reference's bits ---- */
+
+/* Signed codes -127..127, the extremes often. */
+static int8_t *codes_in(checker *c, int64_t n) {
+	int8_t *x = take(c, (size_t)n, 1, 1);
+	int64_t extremes = below(c, 3);
+	for (int64_t i = 0; i < n; i++) {
+		x[i] = (int8_t)(below(c, 255) - 127);
+		if (extremes == 0) {
+			x[i] = x[i] < 0 ? -127 : 127;
+		}
+	}
+	return x;
+}
+
+static uint8_t *bytes_in(checker *c, int64_t n) {
+	uint8_t *x = take(c, (size_t)n, 1, 1);
+	int64_t extremes = below(c, 3);
+	for (int64_t i = 0; i < n; i++) {
+		x[i] = extremes ? (uint8_t)below(c, 256) : 255;
+	}
+	return x;
+}
+
+/* Both arrays of bytes, signed or not. */
+#define CHECK_CODES(name, type, make)                                                                  \
+	int check_##name(checker *c, int arg) {                                                        \
+		(void)arg;                                                                             \
+		for (int i = 0; i < 4 * n_vector_sizes; i++) {                                         \
+			int64_t n = i < 4 ? RV_CODE_MAX : vector_sizes[i / 4];                         \
+			int32_t want;                                                                  \
+			reset(c);                                                                      \
+			const type *x = make(c, n), *y = make(c, n);                                   \
+			int32_t *got = take(c, sizeof *got, sizeof *got, 0);                           \
+			rv_##name##_ref(&want, x, y, n);                                               \
+			seal(c);                                                                       \
+			c->k->name(got, x, y, n);                                                      \
+			if (verify(c, #name) || same(c, #name, got, &want, sizeof want)) {             \
+				return -1;                                                             \
+			}                                                                              \
+		}                                                                                      \
+		return 0;                                                                              \
+	}
+CHECK_CODES(dot_i8, int8_t, codes_in)
+CHECK_CODES(l2_i8, int8_t, codes_in)
+CHECK_CODES(hamming, uint8_t, bytes_in)
+
+/* Rows of `bytes` bytes each. */
+static int64_t random_rows(checker *c, const void **rows, int64_t bytes, int is_signed) {
+	int64_t n_rows = below(c, MAX_ROWS + 1);
+	for (int64_t r = 0; r < n_rows; r++) {
+		if (r > 2 && below(c, 3) == 0) {
+			rows[r] = rows[below(c, r)];
+		} else {
+			rows[r] = is_signed ? (const void *)codes_in(c, bytes) : bytes_in(c, bytes);
+		}
+	}
+	return n_rows;
+}
+
+#define CHECK_CODE_ROWS(name, type, bytes, is_signed)                                                  \
+	int check_##name(checker *c, int arg) {                                                        \
+		(void)arg;                                                                             \
+		for (int i = 0; i < 4 * n_vector_sizes; i++) {                                         \
+			int64_t n = vector_sizes[i / 4];                                               \
+			const void *rows[MAX_ROWS];                                                    \
+			int32_t want[MAX_ROWS];                                                        \
+			reset(c);                                                                      \
+			const int8_t *x = codes_in(c, n);                                              \
+			int64_t n_rows = random_rows(c, rows, bytes, is_signed);                       \
+			int32_t *got = take(c, (size_t)n_rows * sizeof *got, sizeof *got, 0);          \
+			rv_##name##_ref(want, x, (const type *const *)rows, n_rows, n);                \
+			seal(c);                                                                       \
+			c->k->name(got, x, (const type *const *)rows, n_rows, n);                      \
+			if (verify(c, #name) ||                                                        \
+			    same(c, #name, got, want, (size_t)n_rows * sizeof *got)) {                 \
+				return -1;                                                             \
+			}                                                                              \
+		}                                                                                      \
+		return 0;                                                                              \
+	}
+CHECK_CODE_ROWS(dot_rows_i8, int8_t, n, 1)
+CHECK_CODE_ROWS(dot_rows_i4, uint8_t, (n + 1) / 2, 0)
+CHECK_CODE_ROWS(dot_rows_b1, uint8_t, (n + 7) / 8, 0)
+
+int check_adc_rows(checker *c, int arg) {
+	static const int64_t sizes[] = {0, 1, 2, 7, 8, 9, 16, 31, 48, 96, 100, 192};
+	(void)arg;
+	for (size_t i = 0; i < 4 * sizeof sizes / sizeof *sizes; i++) {
+		int64_t n = sizes[i / 4];
+		const void *rows[MAX_ROWS];
+		float want[MAX_ROWS];
+		reset(c);
+		const float *table = floats_in(c, n * 256, KIND_GAUSS);
+		int64_t n_rows = random_rows(c, rows, n, 0);
+		float *got = floats_out(c, n_rows), *single = floats_out(c, n_rows);
+		rv_adc_rows_ref(want, table, (const uint8_t *const *)rows, n_rows, n);
+		seal(c);
+		c->k->adc_rows(got, table, (const uint8_t *const *)rows, n_rows, n);
+		for (int64_t r = 0; r < n_rows; r++) {
+			c->k->adc_rows(single + r, table, (const uint8_t *const *)rows + r, 1, n);
+		}
+		/* sums of n values of about 1 */
+		if (verify(c, "adc_rows") ||
+		    near(c, "adc_rows", got, want, n_rows, row_tolerance[ROW_adc_rows], (double)n) ||
+		    same(c, "adc_rows one at a time", single, got, (size_t)n_rows * sizeof *got)) {
+			return -1;
+		}
+	}
+	return 0;
+}

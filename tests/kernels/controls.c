@@ -224,6 +224,20 @@ static void rows_one_bit(float *out, const float *x, const float *const *rows, i
 	}
 }
 
+/* Adds up in 16 bits; the high half one element early; the last bit left out. */
+static void i8_saturates(int32_t *out, const int8_t *x, const int8_t *y, int64_t n) {
+	rv_dot_i8_ref(out, x, y, n);
+	*out = *out > 32767 ? 32767 : *out;
+}
+static void i4_shifted(int32_t *out, const int8_t *x, const uint8_t *const *rows, int64_t n_rows,
+                       int64_t n) {
+	rv_dot_rows_i4_ref(out, x, rows, n_rows, n - n % 2);
+}
+static void b1_drops_last(int32_t *out, const int8_t *x, const uint8_t *const *rows, int64_t n_rows,
+                          int64_t n) {
+	rv_dot_rows_b1_ref(out, x, rows, n_rows, n % 64 == 1 ? n - 1 : n);
+}
+
 #define SET(name, slot, value)                                                                         \
 	static void name(rv_kernels *k) {                                                              \
 		k->slot = value;                                                                       \
@@ -254,6 +268,9 @@ SET(set_l2_drops_last, l2_f32, l2_drops_last)
 SET(set_dot_hides_nan, dot_f32, dot_hides_nan)
 SET(set_cosine_zero, cosine_f32, cosine_zero)
 SET(set_rows_one_bit, dot_rows_f32, rows_one_bit)
+SET(set_i8_saturates, dot_i8, i8_saturates)
+SET(set_i4_shifted, dot_rows_i4, i4_shifted)
+SET(set_b1_drops_last, dot_rows_b1, b1_drops_last)
 SET(set_peak, peak[RV_PEAK_INT8], &peak_half_done)
 
 const control controls[] = {
@@ -285,6 +302,11 @@ const control controls[] = {
         {"distance that hides a NaN", set_dot_hides_nan, check_dot_f32, 0, "a NaN gave", 0},
         {"one sum of three missing", set_cosine_zero, check_cosine_f32, 0, "expected", 0},
         {"one row rounded otherwise", set_rows_one_bit, check_dot_rows_f32, 0, "differs in a bit", 0},
+        {"8-bit products summed in 16 bits", set_i8_saturates, check_dot_i8, 0, "differs in a bit", 0},
+        {"4-bit codes cut in halves at the wrong place", set_i4_shifted, check_dot_rows_i4, 0,
+         "differs in a bit", 0},
+        {"bit of the last element left out", set_b1_drops_last, check_dot_rows_b1, 0,
+         "differs in a bit", 0},
         {"peak loop that skips every other product", set_peak, check_peak, RV_PEAK_INT8, "products", 0},
 };
 const int n_controls = sizeof controls / sizeof *controls;
