@@ -159,6 +159,8 @@ static const rv_command verbs[] = {
          NULL},
         {"train pack", "", 0, 0, rv_cmd_train_pack, "Turn text into token files",
          "Every document is followed by the end token.\n"},
+        {"train embedder", "", 0, 1, rv_cmd_train_embedder,
+         "Train a model whose pooled states tell requests apart", NULL},
         {0},
 };
 

@@ -67,23 +67,23 @@ static void orthonormalise(float *x, int64_t n, int64_t len, int64_t stride) {
 }
 
 /* Gaussian; to more dimensions with orthonormal columns. */
-static rv_status fixed_map(rv_embedder *e) {
+rv_status rv_embed_fixed_map(float *map, int64_t dim, int64_t native, int64_t stride, uint64_t seed) {
 	rv_rng rng;
-	rv_rng_seed(&rng, e->options.seed);
-	if (e->dim < e->native) {
-		for (int64_t i = 0; i < e->dim; i++)
-			for (int64_t j = 0; j < e->native; j++)
-				e->map[i * e->map_stride + j] = (float)rv_rng_normal(&rng);
+	rv_rng_seed(&rng, seed);
+	if (dim < native) {
+		for (int64_t i = 0; i < dim; i++)
+			for (int64_t j = 0; j < native; j++)
+				map[i * stride + j] = (float)rv_rng_normal(&rng);
 		return RV_OK;
 	}
 	float *columns;
-	RV_TRY(RV_ALLOC(&columns, e->native * e->dim, "columns of a map"));
-	for (int64_t i = 0; i < e->native * e->dim; i++)
+	RV_TRY(RV_ALLOC(&columns, native * dim, "columns of a map"));
+	for (int64_t i = 0; i < native * dim; i++)
 		columns[i] = (float)rv_rng_normal(&rng);
-	orthonormalise(columns, e->native, e->dim, e->dim);
-	for (int64_t i = 0; i < e->dim; i++)
-		for (int64_t j = 0; j < e->native; j++)
-			e->map[i * e->map_stride + j] = columns[j * e->dim + i];
+	orthonormalise(columns, native, dim, dim);
+	for (int64_t i = 0; i < dim; i++)
+		for (int64_t j = 0; j < native; j++)
+			map[i * stride + j] = columns[j * dim + i];
 	rv_free(columns);
 	return RV_OK;
 }
@@ -123,7 +123,9 @@ static rv_status make_map(rv_embedder *e) {
 	e->map_stride = padded(e->native);
 	RV_TRY(RV_ALLOC(&e->map, e->dim * e->map_stride, "map of embeddings"));
 	RV_TRY(file_map(e));
-	return e->learned ? RV_OK : fixed_map(e);
+	return e->learned
+	               ? RV_OK
+	               : rv_embed_fixed_map(e->map, e->dim, e->native, e->map_stride, e->options.seed);
 }
 
 /* ---- making one ---- */

@@ -72,4 +72,7 @@ rv_status rv_embed_text(rv_embedder *e, const char *text, size_t len, float *out
 /* Of token ids: no tokenizer is needed and nothing is ever allocated. */
 rv_status rv_embed_tokens(rv_embedder *e, const int32_t *ids, int64_t n, float *out);
 
+/* The fixed map of a seed: [dim, native], rows `stride` apart. */
+rv_status rv_embed_fixed_map(float *map, int64_t dim, int64_t native, int64_t stride, uint64_t seed);
+
 #endif

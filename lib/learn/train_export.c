@@ -2,6 +2,7 @@
  * as [out, rank], named after their tensor). */
 #include "base/mem.h"
 #include "engine/context.h"
+#include "engine/embed.h"
 #include "learn/trainer_internal.h"
 
 #include <math.h>
@@ -30,6 +31,11 @@ static rv_status write_keys(const exporting *e) {
 	}
 	RV_TRY(rv_gguf_write_u32(e->w, "general.quantization_version", 2));
 	RV_TRY(rv_arch_write(e->w, t->layout.arch, &t->layout.hp));
+	if (e->o->embed_map) {
+		RV_TRY(rv_gguf_write_u32(e->w, RV_EMBED_KEY_DIM, (uint32_t)e->o->embed_dim));
+		RV_TRY(rv_gguf_write_f32s(e->w, RV_EMBED_KEY_MAP, e->o->embed_map,
+		                          (size_t)(e->o->embed_dim * t->layout.hp.n_embd)));
+	}
 	if (e->o->tokenizer)
 		RV_TRY(rv_tokenizer_write_gguf(e->o->tokenizer, e->w));
 	return e->o->chat_template

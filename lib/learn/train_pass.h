@@ -69,6 +69,15 @@ typedef struct rv_piece {
 	float *token_loss; /* [n_seqs, n_tokens] cross-entropy, or NULL */
 } rv_piece;
 
+/* Texts of a piece whose hidden states are pooled: the mean over a text's rows. The rows of one text
+ * lie in one sequence. */
+typedef struct rv_pooling {
+	const int32_t *text;     /* [n_seqs, n_tokens] text a row belongs to; -1: none */
+	const rv_real *scale;    /* [texts] 1 / rows of a text */
+	rv_real *mean;           /* [texts, n_embd], added to */
+	const rv_real *gradient; /* [texts, n_embd] derivative of a loss by the means */
+} rv_pooling;
+
 typedef struct rv_loss_sum {
 	double weight, cross_entropy, kl; /* weighted sums; kl at the temperature */
 } rv_loss_sum;
@@ -84,6 +93,10 @@ void rv_pass_forward(rv_pass *pass, const rv_piece *piece);
 /* Loss of a piece after its forward pass; with pass->gradient the gradient of the weighted sum is added
  * to it, and layers are walked back. */
 rv_loss_sum rv_pass_loss(rv_pass *pass, const rv_piece *piece);
+/* After a forward pass of the piece: the means; and, from the derivative by them, the gradient of all
+ * that is trained (the head alone has none), added to pass->gradient. */
+void rv_pass_pool(rv_pass *pass, const rv_piece *piece, const rv_pooling *pooling);
+void rv_pass_pool_back(rv_pass *pass, const rv_piece *piece, const rv_pooling *pooling);
 /* Logits of rows [first, first + n) after a forward pass: [n, n_vocab]. */
 void rv_pass_logits(rv_pass *pass, rv_real *logits, int64_t first, int64_t n);
 /* After a loss that is not finite: the tensor whose product (or use) first was not, by its index in the

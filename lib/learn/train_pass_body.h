@@ -319,12 +319,10 @@ void rv_pass_forward(rv_pass *p, const rv_piece *piece) {
 	             piece->n_seqs * piece->n_tokens, hp->n_embd, (rv_real)hp->rms_eps);
 }
 
-rv_loss_sum rv_pass_loss(rv_pass *p, const rv_piece *piece) {
+/* From dh, the derivative by h_last, to the gradient of all that comes before. */
+static void walk_back(rv_pass *p, const rv_piece *piece) {
 	const rv_hparams *hp = &p->layout->hp;
 	const int64_t rows = piece->n_seqs * piece->n_tokens;
-	rv_loss_sum sum = output_loss(p, piece);
-	if (!p->gradient || !isfinite(sum.cross_entropy + sum.kl))
-		return sum;
 	memset(p->dx, 0, (size_t)(rows * hp->n_embd) * sizeof *p->dx);
 	p->ops->norm_back(p->dx, rv_pass_gradient(p, RV_OUTPUT_NORM, -1, RV_PART_WEIGHT), p->dh,
 	                  p->x_last, p->inv_last, rv_pass_weight(p, RV_OUTPUT_NORM, -1, RV_PART_WEIGHT),
@@ -335,5 +333,42 @@ rv_loss_sum rv_pass_loss(rv_pass *p, const rv_piece *piece) {
 		layer_back(p, l, piece);
 	}
 	embed_back(p, piece);
+}
+
+rv_loss_sum rv_pass_loss(rv_pass *p, const rv_piece *piece) {
+	rv_loss_sum sum = output_loss(p, piece);
+	if (p->gradient && isfinite(sum.cross_entropy + sum.kl))
+		walk_back(p, piece);
 	return sum;
+}
+
+/* ---- pooled hidden states ---- */
+
+void rv_pass_pool(rv_pass *p, const rv_piece *piece, const rv_pooling *pooling) {
+	const int64_t rows = piece->n_seqs * piece->n_tokens, n_e = p->layout->hp.n_embd;
+	for (int64_t row = 0; row < rows; row++) {
+		const int64_t text = pooling->text[row];
+		if (text < 0)
+			continue;
+		rv_real *mean = pooling->mean + text * n_e;
+		const rv_real *h = p->h_last + row * n_e, scale = pooling->scale[text];
+		for (int64_t i = 0; i < n_e; i++)
+			mean[i] += scale * h[i];
+	}
+}
+
+void rv_pass_pool_back(rv_pass *p, const rv_piece *piece, const rv_pooling *pooling) {
+	const int64_t rows = piece->n_seqs * piece->n_tokens, n_e = p->layout->hp.n_embd;
+	memset(p->dh, 0, (size_t)(rows * n_e) * sizeof *p->dh);
+	for (int64_t row = 0; row < rows; row++) {
+		const int64_t text = pooling->text[row];
+		if (text < 0)
+			continue;
+		rv_real *dh = p->dh + row * n_e;
+		const rv_real *g = pooling->gradient + text * n_e;
+		const rv_real scale = RV_TRAIN_KEEPS(pool_scale) ? pooling->scale[text] : 1;
+		for (int64_t i = 0; i < n_e; i++)
+			dh[i] = scale * g[i];
+	}
+	walk_back(p, piece);
 }

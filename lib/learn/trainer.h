@@ -139,6 +139,25 @@ rv_status rv_trainer_update(rv_trainer *t, rv_train_record *record);
 rv_status rv_trainer_step(rv_trainer *t, const int32_t *tokens, const float *weights, int64_t n_seqs,
                           rv_train_record *record);
 
+/* ---- texts: a loss on pooled hidden states instead of on tokens ----
+ * Texts lie one after the other in sequences of n_ctx tokens, each whole in one of them; what does not
+ * belong together is kept apart by the segment token (option segments). */
+typedef struct rv_train_texts {
+	const int32_t *tokens; /* [n_seqs, n_ctx] */
+	const int32_t *text;   /* [n_seqs, n_ctx] number of the text a token belongs to; -1: none */
+	int64_t n_seqs, n_texts;
+} rv_train_texts;
+
+/* Means of the last hidden states (after the final norm) of each text: [n_texts, n_embd]. What
+ * engine/embed.h computes, before the map. RV_ERR_INVALID names a token, a text outside [0, n_texts), a
+ * text without tokens, or one in two sequences. */
+rv_status rv_trainer_pool(rv_trainer *t, const rv_train_texts *texts, float *mean);
+/* Adds the gradient of a loss, whose derivative by the means (at the present weights) is given, to what
+ * was accumulated; computes the texts again, so that memory does not depend on their number. `loss`
+ * stands in the record of the next rv_trainer_update; accumulated calls count alike. */
+rv_status rv_trainer_accumulate_pooled(rv_trainer *t, const rv_train_texts *texts,
+                                       const float *gradient, double loss);
+
 /* Loss without a gradient. token_loss: [n_seqs, n_ctx] cross-entropy (nats) of each prediction, or
  * NULL. */
 rv_status rv_trainer_evaluate(rv_trainer *t, const int32_t *tokens, const float *weights,
@@ -175,6 +194,8 @@ typedef struct rv_train_export {
 	const rv_tokenizer *tokenizer; /* written into the model, NULL: none */
 	const char *chat_template;     /* NULL: none */
 	const char *name;              /* general.name; NULL: none */
+	const float *embed_map; /* [embed_dim, n_embd] map of embeddings (engine/embed.h); NULL: none */
+	int64_t embed_dim;
 } rv_train_export;
 /* A GGUF model, or with lora_rank > 0 a GGUF LoRA file as llama.cpp reads it (general.type "adapter").
  * Atomic as save. */
