@@ -54,7 +54,7 @@ rv_code_kind rv_code_by_name(const char *name);
 
 typedef struct rv_codec rv_codec;
 
-#define RV_CODEC_MAX_DIM 32768
+#define RV_CODEC_MAX_DIM 16384 /* calls take 12 bytes of stack a dimension */
 #define RV_PQ_CENTROIDS 256
 
 typedef struct rv_codec_options {

@@ -20,7 +20,8 @@ typedef struct rv_originals {
 /* Orders n candidate rows (each in [0, originals.n)) by their exact distance to query ([dim]) and keeps
  * the first k: candidates[0..*kept) and distances[0..*kept), nearest first, equally near ones in
  * ascending row; *kept is min(n, k). candidates: [n] in and out; distances: [n], of which the rest is
- * scratch. RV_ERR_INVALID for a row that is not there, RV_ERR_NUMERIC for a query that has no distance.
+ * scratch. RV_ERR_INVALID for a row that is not there, RV_ERR_NUMERIC for a query or a row that has no
+ * distance.
  */
 rv_status rv_rerank(const rv_kernels *kernels, rv_metric metric, const rv_originals *originals,
                     const float *query, int64_t *candidates, float *distances, int64_t n, int64_t k,
