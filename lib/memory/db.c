@@ -260,7 +260,7 @@ uint32_t rv_row_crc(uint32_t crc, const rv_db_row *row, int first_column, int n)
 			break;
 		case SQLITE_BLOB:
 			v.data = rv_row_blob(row, c, &size);
-			v = RV_BLOB(v.data, size);
+			v = RV_BLOB(v.data ? v.data : "", size); /* empty is not NULL */
 			break;
 		default:
 			break;

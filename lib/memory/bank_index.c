@@ -1,0 +1,142 @@
+/* The bank's index: built from the store, kept in a file beside it, compared with it. */
+#include "base/file.h"
+#include "base/mem.h"
+#include "memory/bank_internal.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define CHUNK 4096 /* rows read at once */
+
+static rv_status take_entry(void *user, const rv_bank_entry *entry) {
+	return rv_bank_entries_push(user, entry);
+}
+
+static rv_status read_entries(void *user, rv_db *db) {
+	rv_bank *bank = user;
+	return rv_bank_rows_entries(db, bank->options.variant, take_entry, bank);
+}
+
+static rv_status create_index(rv_bank *bank, rv_hnsw **out) {
+	rv_hnsw_options o = rv_hnsw_defaults();
+	o.dim = RV_EMBEDDING_DIM;
+	o.m = bank->options.m;
+	o.ef_construction = bank->options.ef_construction;
+	o.ef_search = bank->options.ef_search;
+	o.seed = bank->options.seed;
+	/* what is evicted goes after what is added, and removed nodes stay until a repair */
+	int64_t most = bank->options.capacity > bank->n_live ? bank->options.capacity : bank->n_live;
+	o.capacity = 2 * most + 65536;
+	return rv_hnsw_create(out, &o);
+}
+
+typedef struct building {
+	rv_bank *bank;
+	uint64_t *keys;
+	float *embeddings;
+} building;
+
+static rv_status build_from(void *user, rv_db *db) {
+	building *b = user;
+	int64_t after = 0, found = CHUNK;
+	while (found == CHUNK) {
+		RV_TRY(rv_bank_rows_embeddings(db, b->bank->options.variant, after, CHUNK, b->keys,
+		                               b->embeddings, &found));
+		if (found == 0)
+			break;
+		RV_TRY(rv_hnsw_add_batch(b->bank->index, b->keys, b->embeddings, found,
+		                         b->bank->options.threads));
+		after = (int64_t)b->keys[found - 1];
+	}
+	return RV_OK;
+}
+
+static rv_status build(rv_bank *bank) {
+	building b = {.bank = bank};
+	RV_TRY(create_index(bank, &bank->index));
+	rv_status st = RV_ALLOC(&b.keys, CHUNK, "keys");
+	if (st == RV_OK)
+		st = RV_ALLOC(&b.embeddings, (size_t)CHUNK * RV_EMBEDDING_DIM, "embeddings");
+	if (st == RV_OK)
+		st = rv_store_read(bank->store, build_from, &b);
+	rv_free(b.keys);
+	rv_free(b.embeddings);
+	return st;
+}
+
+rv_status rv_bank_index_open(rv_bank *bank) {
+	RV_TRY(rv_store_read(bank->store, read_entries, bank));
+	return build(bank);
+}
+
+rv_status rv_bank_index_save(rv_bank *bank) {
+	(void)bank;
+	return RV_OK;
+}
+
+/* ---- everything compared ---- */
+
+typedef struct verifying {
+	rv_bank *bank;
+	int64_t n;
+	float *vector;
+} verifying;
+
+static rv_status differs(const verifying *v, int64_t key, const char *what) {
+	return rv_fail(RV_ERR_MISMATCH, "%s: bank '%s', key %lld: %s", rv_store_path(v->bank->store),
+	               rv_variant_name(v->bank->options.variant), (long long)key, what);
+}
+
+/* Cosine keeps vectors scaled to length 1. */
+static int same_vector(const float *kept, const float *stored) {
+	double sum = 0;
+	for (int i = 0; i < RV_EMBEDDING_DIM; i++)
+		sum += (double)stored[i] * (double)stored[i];
+	for (int i = 0; i < RV_EMBEDDING_DIM; i++)
+		if (fabs((double)stored[i] / sqrt(sum) - (double)kept[i]) > 1e-6)
+			return 0;
+	return 1;
+}
+
+static rv_status verify_row(void *user, int64_t key, const rv_trajectory *t, const float *embedding) {
+	verifying *v = user;
+	const rv_bank_entry *e = rv_bank_entry_find(v->bank, key);
+	uint8_t id[16];
+	rv_bank_id_bytes(t->trajectory_id, id);
+	v->n++;
+	if (e == NULL)
+		return differs(v, key, "in the store, not in the bank");
+	if (memcmp(id, e->id, sizeof id) != 0 || e->quality != t->quality || e->weight != t->weight ||
+	    e->created_at != t->created_at || e->verdict != (uint8_t)t->verdict ||
+	    e->source != (uint8_t)t->source)
+		return differs(v, key, "other figures in the bank than in the store");
+	if (rv_hnsw_get(v->bank->index, (uint64_t)key, v->vector) != RV_OK)
+		return differs(v, key, "in the store, not in the index");
+	if (!same_vector(v->vector, embedding))
+		return differs(v, key, "another vector in the index than in the store");
+	return RV_OK;
+}
+
+static rv_status verify_rows(void *user, rv_db *db) {
+	verifying *v = user;
+	return rv_bank_rows_visit(db, v->bank->options.variant, verify_row, v);
+}
+
+rv_status rv_bank_verify(rv_bank *bank) {
+	verifying v = {.bank = bank};
+	RV_TRY(rv_bank_check_whole(bank));
+	RV_TRY(rv_hnsw_verify(bank->index));
+	RV_TRY(RV_ALLOC(&v.vector, RV_EMBEDDING_DIM, "vector"));
+	rv_status st = rv_store_read(bank->store, verify_rows, &v);
+	rv_free(v.vector);
+	RV_TRY(st);
+	if (v.n != bank->n_live || v.n != rv_hnsw_count(bank->index))
+		return rv_fail(RV_ERR_MISMATCH,
+		               "%s: bank '%s': %lld rows in the store, %lld in the bank, %lld "
+		               "in the index",
+		               rv_store_path(bank->store), rv_variant_name(bank->options.variant),
+		               (long long)v.n, (long long)bank->n_live,
+		               (long long)rv_hnsw_count(bank->index));
+	return RV_OK;
+}
