@@ -56,6 +56,49 @@ INLINE void vec_store(float *p, vec v) {
 	vst1q_f32(p, v.lo);
 	vst1q_f32(p + 4, v.hi);
 }
+/* Sixteen values, of as many rows. */
+typedef struct half16 {
+	uint16x8_t part[2];
+} half16;
+INLINE vec vec_widen(half16 h, int part) {
+	return (vec){widen_f16(vget_low_u16(h.part[part])), widen_f16(vget_high_u16(h.part[part]))};
+}
+INLINE uint16x8_t load_halves(const rv_f16 *p) {
+	return vreinterpretq_u16_u8(vld1q_u8((const uint8_t *)p));
+}
+INLINE vec vec_load_f16(const rv_f16 *p) {
+	const uint16x8_t h = load_halves(p);
+	return (vec){widen_f16(vget_low_u16(h)), widen_f16(vget_high_u16(h))};
+}
+/* out[i] = element d + i of each row: two squares of eight by eight. */
+INLINE void half_columns(const rv_f16 *const *rows, int64_t d, half16 out[8]) {
+	UNROLL
+	for (int p = 0; p < 2; p++) {
+		uint16x8_t a[8];
+		uint32x4_t b[8];
+		UNROLL
+		for (int j = 0; j < 8; j += 2) { /* elements in turns: even ones, odd ones */
+			const uint16x8_t r = load_halves(rows[8 * p + j] + d);
+			const uint16x8_t s = load_halves(rows[8 * p + j + 1] + d);
+			a[j] = vtrn1q_u16(r, s);
+			a[j + 1] = vtrn2q_u16(r, s);
+		}
+		UNROLL
+		for (int j = 0; j < 8;
+		     j++) { /* j: rows 4 (j / 4) on, element j % 4 and the 4th after */
+			const uint32x4_t r = vreinterpretq_u32_u16(a[j / 4 * 4 + j % 2]);
+			const uint32x4_t s = vreinterpretq_u32_u16(a[j / 4 * 4 + 2 + j % 2]);
+			b[j] = j % 4 < 2 ? vtrn1q_u32(r, s) : vtrn2q_u32(r, s);
+		}
+		UNROLL
+		for (int i = 0; i < 8; i++) {
+			const uint64x2_t r = vreinterpretq_u64_u32(b[i % 4]);
+			const uint64x2_t s = vreinterpretq_u64_u32(b[4 + i % 4]);
+			out[i].part[p] =
+			        vreinterpretq_u16_u64(i < 4 ? vtrn1q_u64(r, s) : vtrn2q_u64(r, s));
+		}
+	}
+}
 INLINE vec_mask vec_first(int64_t n) {
 	return n;
 }

@@ -38,29 +38,57 @@ static float merge_value(const float *o, float o2, const factors *f) {
 	return f->first ? o2 * f->right : *o * f->left + o2 * f->right;
 }
 
+/* A block, decoded or as rows of f16. */
+typedef struct block {
+	const float *kt, *v;
+	const rv_f16 *const *keys, *const *values;
+	int64_t head_dim;
+} block;
+
+static float key_at(const block *b, int64_t j, int64_t d) {
+	return b->keys ? rv_f16_to_f32(b->keys[j][d]) : b->kt[d * RV_ATTN_BLOCK + j];
+}
+
+static float value_at(const block *b, int64_t j, int64_t d) {
+	return b->values ? rv_f16_to_f32(b->values[j][d]) : b->v[j * b->head_dim + d];
+}
+
+static void attend(float *o, float *max, float *sum, const float *q, const block *b, int64_t n) {
+	float p[RV_ATTN_BLOCK], sum2;
+	if (n == 0) {
+		return;
+	}
+	for (int64_t j = 0; j < n; j++) {
+		p[j] = 0;
+		for (int64_t d = 0; d < b->head_dim; d++) {
+			p[j] += q[d] * key_at(b, j, d);
+		}
+	}
+	float max2 = exponentials(p, n, &sum2);
+	factors f = merge_sums(max, sum, max2, sum2);
+	for (int64_t d = 0; d < b->head_dim; d++) {
+		float value = 0;
+		for (int64_t j = 0; j < n; j++) {
+			value += p[j] * value_at(b, j, d);
+		}
+		o[d] = merge_value(&o[d], value, &f);
+	}
+}
+
 void rv_attn_block_ref(float *o, float *max, float *sum, const float *q, const float *kt,
                        const float *v, const int32_t *n_keys, int64_t n_q, int64_t head_dim) {
+	const block b = {kt, v, NULL, NULL, head_dim};
 	for (int64_t i = 0; i < n_q; i++, q += head_dim, o += head_dim) {
-		float p[RV_ATTN_BLOCK], sum2;
-		int64_t n = n_keys[i];
-		if (n == 0) {
-			continue;
-		}
-		for (int64_t j = 0; j < n; j++) {
-			p[j] = 0;
-			for (int64_t d = 0; d < head_dim; d++) {
-				p[j] += q[d] * kt[d * RV_ATTN_BLOCK + j];
-			}
-		}
-		float max2 = exponentials(p, n, &sum2);
-		factors f = merge_sums(&max[i], &sum[i], max2, sum2);
-		for (int64_t d = 0; d < head_dim; d++) {
-			float value = 0;
-			for (int64_t j = 0; j < n; j++) {
-				value += p[j] * v[j * head_dim + d];
-			}
-			o[d] = merge_value(&o[d], value, &f);
-		}
+		attend(o, max + i, sum + i, q, &b, n_keys[i]);
+	}
+}
+
+void rv_attn_rows_ref(float *o, float *max, float *sum, const float *q, const rv_f16 *const *keys,
+                      const rv_f16 *const *values, const int32_t *n_keys, int64_t n_q,
+                      int64_t head_dim) {
+	const block b = {NULL, NULL, keys, values, head_dim};
+	for (int64_t i = 0; i < n_q; i++, q += head_dim, o += head_dim) {
+		attend(o, max + i, sum + i, q, &b, n_keys[i]);
 	}
 }
 

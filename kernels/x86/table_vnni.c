@@ -13,6 +13,7 @@
 #define rv_matmul_f16_vnni rv_matmul_f16_avx512
 #define rv_gemm_vnni rv_gemm_avx512
 #define rv_attn_block_vnni rv_attn_block_avx512
+#define rv_attn_rows_vnni rv_attn_rows_avx512
 #define rv_add_vnni rv_add_avx2
 #define rv_rms_norm_vnni rv_rms_norm_avx2
 #define rv_add_rms_norm_vnni rv_add_rms_norm_avx2

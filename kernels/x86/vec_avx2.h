@@ -2,7 +2,7 @@
 #ifndef RV_KERNELS_X86_VEC_AVX2_H
 #define RV_KERNELS_X86_VEC_AVX2_H
 
-#include "kernels/x86/simd_avx2.h"
+#include "kernels/x86/half_columns.h"
 
 typedef __m256 vec;
 typedef __m256i vec_mask;
@@ -54,6 +54,13 @@ INLINE vec vec_load(const float *p) {
 }
 INLINE void vec_store(float *p, vec v) {
 	_mm256_storeu_ps(p, v);
+}
+INLINE vec vec_load_f16(const rv_f16 *p) {
+	return _mm256_cvtph_ps(load_128(p));
+}
+/* Part `part` of sixteen values. */
+INLINE vec vec_widen(half16 h, int part) {
+	return _mm256_cvtph_ps(part ? _mm256_extracti128_si256(h, 1) : _mm256_castsi256_si128(h));
 }
 /* Lanes off are zero, and their memory is not touched. */
 INLINE vec vec_load_part(const float *p, vec_mask mask) {

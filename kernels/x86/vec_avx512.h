@@ -4,7 +4,7 @@
 #ifndef RV_KERNELS_X86_VEC_AVX512_H
 #define RV_KERNELS_X86_VEC_AVX512_H
 
-#include "kernels/x86/simd_avx2.h"
+#include "kernels/x86/half_columns.h"
 
 typedef __m512 vec;
 typedef __mmask16 vec_mask;
@@ -73,8 +73,16 @@ INLINE vec_mask vec_first(int64_t n) {
 INLINE vec vec_load(const float *p) {
 	return _mm512_loadu_ps(p);
 }
+/* Part `part` of sixteen values: here, all of them. */
+INLINE vec vec_widen(half16 h, int part) {
+	(void)part;
+	return _mm512_cvtph_ps(h);
+}
 INLINE void vec_store(float *p, vec v) {
 	_mm512_storeu_ps(p, v);
+}
+INLINE vec vec_load_f16(const rv_f16 *p) {
+	return _mm512_cvtph_ps(load_256(p));
 }
 /* Lanes off are zero, and their memory is not touched. */
 INLINE vec vec_load_part(const float *p, vec_mask mask) {

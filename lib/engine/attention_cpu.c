@@ -39,22 +39,70 @@ rv_attn_keys rv_attn_open_keys(const rv_attn_job *j, const rv_attn_item *item, i
 	        .k = j->c->k, .segments = segments, .n_segments = count, .head_dim = j->head_dim};
 }
 
-void rv_attn_load(rv_attn_keys *keys, int64_t from, int64_t n, float *kt, float *v) {
-	int64_t d = keys->head_dim, done = 0;
-	while (done < n && keys->index < keys->n_segments) {
+/* A piece of one segment. */
+typedef struct piece {
+	const rv_segment *segment;
+	int64_t skip, n; /* tokens of the segment before it, tokens */
+} piece;
+
+/* The piece that position `at` begins, of at most n tokens; keys goes on to its segment. None: n = 0.
+ */
+static piece piece_at(rv_attn_keys *keys, int64_t at, int64_t n) {
+	while (keys->index < keys->n_segments) {
 		const rv_segment *s = &keys->segments[keys->index];
-		int64_t skip = from + done - keys->start, left = s->n_tokens - skip;
-		if (left > 0) {
-			int64_t m = left < n - done ? left : n - done;
-			rv_segment_load_keys(keys->k, s, kt + done, skip, m, d);
-			rv_segment_load_values(keys->k, s, v + done * d, skip, m, d);
-			done += m;
-			left -= m;
+		int64_t skip = at - keys->start, left = s->n_tokens - skip;
+		if (left > 0)
+			return (piece){s, skip, left < n ? left : n};
+		keys->start += s->n_tokens;
+		keys->index++;
+	}
+	return (piece){0};
+}
+
+void rv_attn_load(rv_attn_keys *keys, int64_t from, int64_t n, float *kt, float *v) {
+	int64_t d = keys->head_dim;
+	piece p;
+	for (int64_t i = 0; i < n && (p = piece_at(keys, from + i, n - i)).n > 0; i += p.n) {
+		rv_segment_load_keys(keys->k, p.segment, kt + i, p.skip, p.n, d);
+		rv_segment_load_values(keys->k, p.segment, v + i * d, p.skip, p.n, d);
+	}
+}
+
+int rv_attn_find(rv_attn_keys *keys, int64_t from, int64_t n, rv_attn_rows *rows) {
+	rv_attn_keys walk = *keys;
+	int64_t i = 0;
+	piece p;
+	for (; i < n && (p = piece_at(&walk, from + i, n - i)).n > 0; i += p.n) {
+		const rv_segment *s = p.segment;
+		if (s->type != RV_KV_F16 || !s->stride)
+			return 0;
+		for (int64_t j = 0; j < p.n; j++) {
+			size_t at = (size_t)(p.skip + j) * s->stride;
+			rows->keys[i + j] = (const void *)((const char *)s->keys + at);
+			rows->values[i + j] = (const void *)((const char *)s->values + at);
 		}
-		if (left <= 0) {
-			keys->start += s->n_tokens;
-			keys->index++;
-		}
+	}
+	for (; i % RV_ATTN_BLOCK; i++) { /* no result depends on what fills it up */
+		rows->keys[i] = rows->keys[i - 1];
+		rows->values[i] = rows->values[i - 1];
+	}
+	*keys = walk;
+	return 1;
+}
+
+static void prefetch(const void *begin, size_t bytes) {
+	for (size_t i = 0; i < bytes; i += 64)
+		__builtin_prefetch((const char *)begin + i, 0, 2);
+}
+
+void rv_attn_prefetch(const rv_attn_keys *keys, int64_t from, int64_t n) {
+	rv_attn_keys walk = *keys;
+	piece p;
+	for (int64_t i = 0; i < n && (p = piece_at(&walk, from + i, n - i)).n > 0; i += p.n) {
+		const rv_segment *s = p.segment; /* codes stand close: the hardware sees to them */
+		size_t at = (size_t)p.skip * s->stride, bytes = (size_t)p.n * s->stride;
+		prefetch((const char *)s->keys + at, bytes);
+		prefetch((const char *)s->values + at, bytes);
 	}
 }
 

@@ -69,6 +69,14 @@ rv_attn_keys rv_attn_open_keys(const rv_attn_job *j, const rv_attn_item *item, i
 /* Decodes keys [from, from + n) of one block, n <= RV_ATTN_BLOCK, not before those of earlier calls: as
  * columns kt[head_dim][RV_ATTN_BLOCK] and rows v[n][head_dim]. What lies beyond n is left as it is. */
 void rv_attn_load(rv_attn_keys *keys, int64_t from, int64_t n, float *kt, float *v);
+/* Where they stand, if all are rows of f16 (1; else 0, and nothing is passed by): as attn_rows wants
+ * them. */
+typedef struct rv_attn_rows {
+	const rv_f16 *keys[RV_ATTN_BLOCK], *values[RV_ATTN_BLOCK];
+} rv_attn_rows;
+int rv_attn_find(rv_attn_keys *keys, int64_t from, int64_t n, rv_attn_rows *rows);
+/* Has the cache fetch keys [from, from + n), which are wanted soon. */
+void rv_attn_prefetch(const rv_attn_keys *keys, int64_t from, int64_t n);
 
 /* ---- scratch ---- */
 

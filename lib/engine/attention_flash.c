@@ -1,6 +1,7 @@
 /* Flash attention: the key axis is cut at absolute multiples of RV_ATTN_BLOCK; each block gives its own
  * (max, sum, output) of a query, merged in ascending order; blocks that no query of a tile sees are not
- * touched. Memory is O(n): tiles and blocks are sized by the caches.
+ * touched. Memory is O(n): tiles are sized by the caches. For few queries rows of f16 are read where
+ * they stand; for many a block is decoded first, once for all of them, to the same bits.
  *
  * When there are fewer items than threads (decoding), threads share the blocks of an item: each block's
  * result is kept apart, then all are merged in the same order, to the same bits. */
@@ -13,30 +14,17 @@
 
 /* ---- sizes ---- */
 
-typedef struct flash_shape {
-	int64_t tile_rows;  /* query heads x tokens of a tile: queries and outputs take a quarter of L2
-	                     */
-	int64_t n_blocks;   /* decoded at once, all queries of the tile going over them: half of L2 */
-	int64_t strip_rows; /* queries that go over those blocks together: half of L1 */
-} flash_shape;
-
 static int64_t within(int64_t x, int64_t low, int64_t high) {
 	return x < low ? low : x > high ? high : x;
 }
 
-static flash_shape shape_for(const rv_cpu_options *o) {
-	enum { TILE = 6, MOST_ROWS = 512, MOST_BLOCKS = 16 }; /* TILE: queries a kernel holds */
-	int64_t l1 = o->l1d_bytes ? (int64_t)o->l1d_bytes : 32 << 10;
+/* Query heads x tokens of a tile, at most: queries and outputs take half of L2. */
+static int64_t tile_rows(const rv_cpu_options *o) {
+	enum { MOST_ROWS = 512 };
 	int64_t l2 = o->l2_bytes ? (int64_t)o->l2_bytes : 512 << 10;
-	int64_t block_bytes = 2 * BLOCK * o->head_dim * (int64_t)sizeof(float);
 	int64_t row_bytes = (2 * o->head_dim + 2) * (int64_t)sizeof(float);
-	int64_t context = (o->n_ctx + BLOCK - 1) / BLOCK;
-	int64_t most_rows = within(o->n_batch * (o->n_heads / o->n_kv_heads), 1, MOST_ROWS);
-	return (flash_shape){
-	        .tile_rows = within(l2 / 4 / row_bytes, 1, most_rows),
-	        .n_blocks = within(l2 / 2 / block_bytes, 1, within(context, 1, MOST_BLOCKS)),
-	        .strip_rows = within(l1 / 2 / row_bytes / TILE * TILE, TILE, MOST_ROWS),
-	};
+	int64_t most = within(o->n_batch * (o->n_heads / o->n_kv_heads), 1, MOST_ROWS);
+	return within(l2 / 2 / row_bytes, 1, most);
 }
 
 static int64_t group_of(const rv_cpu_options *o) {
@@ -45,7 +33,7 @@ static int64_t group_of(const rv_cpu_options *o) {
 
 /* By the caches, and so that every thread gets several tiles. */
 static int64_t tile_tokens(const rv_cpu_options *o, int n_threads, int64_t n) {
-	int64_t most = within(shape_for(o).tile_rows / group_of(o), 1, INT32_MAX);
+	int64_t most = within(tile_rows(o) / group_of(o), 1, INT32_MAX);
 	return n_threads == 1 ? most : within(n * o->n_kv_heads / (4 * n_threads), 1, most);
 }
 
@@ -53,24 +41,22 @@ typedef struct flash_scratch {
 	rv_segment *segments;
 	float *q, *o;     /* [rows, head_dim] */
 	float *max, *sum; /* [rows] */
-	int32_t *n_keys;  /* [strip] */
-	float *kt, *v;    /* [n_blocks][head_dim, BLOCK], [n_blocks][BLOCK, head_dim] */
+	int32_t *n_keys;  /* [rows] that a query sees of a block */
+	float *kt, *v;    /* a block, decoded: [head_dim, BLOCK], [BLOCK, head_dim] */
 } flash_scratch;
 
 static size_t lay_out(flash_scratch *s, char *base, const rv_cpu_options *o) {
-	flash_shape shape = shape_for(o);
-	int64_t most = shape.tile_rows > group_of(o) ? shape.tile_rows : group_of(o);
-	size_t rows = (size_t)most, d = (size_t)o->head_dim;
-	size_t blocks = (size_t)shape.n_blocks * BLOCK * d * sizeof(float);
+	int64_t most = tile_rows(o) > group_of(o) ? tile_rows(o) : group_of(o);
+	size_t rows = (size_t)most, d = (size_t)o->head_dim, block = BLOCK * d * sizeof(float);
 	rv_attn_part parts[] = {
 	        {&s->segments, (size_t)o->max_segments * sizeof(rv_segment)},
 	        {&s->q, rows * d * sizeof(float)},
 	        {&s->o, rows * d * sizeof(float)},
 	        {&s->max, rows * sizeof(float)},
 	        {&s->sum, rows * sizeof(float)},
-	        {&s->n_keys, (size_t)shape.strip_rows * sizeof(int32_t)},
-	        {&s->kt, blocks},
-	        {&s->v, blocks},
+	        {&s->n_keys, rows * sizeof(int32_t)},
+	        {&s->kt, block},
+	        {&s->v, block},
 	};
 	return rv_attn_lay_out(parts, sizeof parts / sizeof parts[0], base);
 }
@@ -115,39 +101,32 @@ static int64_t keys_in(int64_t n_keys, int64_t block) {
 	return within(n_keys - block * BLOCK, 0, BLOCK);
 }
 
-/* Queries [from, from + n) of the tile against blocks [b, b + n_blocks), which are decoded. */
-static void attend_strip(const rv_attn_job *j, const rv_attn_item *item, const flash_scratch *s,
-                         int64_t from, int64_t n, int64_t b, int64_t n_blocks) {
-	int64_t d = j->head_dim;
-	const rv_row *rows = &j->rows[item->row];
-	for (int64_t i = 0; i < n_blocks; i++) {
-		int any = 0;
-		for (int64_t r = 0; r < n; r++) {
-			int64_t seen = (int64_t)rows[(from + r) / j->group].position + 1;
-			s->n_keys[r] = (int32_t)keys_in(seen, b + i);
-			any |= s->n_keys[r];
-		}
-		if (!any)
-			return;
-		j->c->k->attn_block(s->o + from * d, s->max + from, s->sum + from, s->q + from * d,
-		                    s->kt + i * BLOCK * d, s->v + i * BLOCK * d, s->n_keys, n, d);
+/* n_q queries against block b, the next of `keys`, which ends with its n_keys: results as attn_block's.
+ * s->n_keys: what each query sees of it. */
+static void attend_block(const rv_attn_job *j, rv_attn_keys *keys, int64_t b, int64_t n_keys,
+                         const flash_scratch *s, int64_t n_q, float *o, float *max, float *sum) {
+	enum { FEW = 6 }; /* queries: so many share an element that is decoded on the way */
+	const rv_kernels *k = j->c->k;
+	int64_t d = j->head_dim, n = keys_in(n_keys, b);
+	rv_attn_rows rows;
+	rv_attn_prefetch(keys, (b + 1) * BLOCK, keys_in(n_keys, b + 1));
+	if (n_q <= FEW && d % 16 == 0 && rv_attn_find(keys, b * BLOCK, n, &rows)) {
+		k->attn_rows(o, max, sum, s->q, rows.keys, rows.values, s->n_keys, n_q, d);
+		return;
 	}
+	rv_attn_load(keys, b * BLOCK, n, s->kt, s->v);
+	k->attn_block(o, max, sum, s->q, s->kt, s->v, s->n_keys, n_q, d);
 }
 
-static void attend_tile(const rv_attn_job *j, const rv_attn_item *item, const flash_scratch *s,
-                        const flash_shape *shape) {
-	int64_t d = j->head_dim, n_q = item->n_tokens * j->group, n_keys = keys_of(j, item);
+static void attend_tile(const rv_attn_job *j, const rv_attn_item *item, const flash_scratch *s) {
+	int64_t n_q = item->n_tokens * j->group, n_keys = keys_of(j, item);
+	const rv_row *rows = &j->rows[item->row];
 	rv_attn_keys keys = rv_attn_open_keys(j, item, n_keys, s->segments);
 	open_tile(j, item, s);
-	/* a single strip comes by each block once: then one at a time stays closest */
-	int64_t at_once = n_q > shape->strip_rows ? shape->n_blocks : 1;
-	for (int64_t b = 0; b < blocks_of(n_keys); b += at_once) {
-		int64_t n = within(blocks_of(n_keys) - b, 0, at_once);
-		for (int64_t i = 0; i < n; i++)
-			rv_attn_load(&keys, (b + i) * BLOCK, keys_in(n_keys, b + i),
-			             s->kt + i * BLOCK * d, s->v + i * BLOCK * d);
-		for (int64_t from = 0; from < n_q; from += shape->strip_rows)
-			attend_strip(j, item, s, from, within(n_q - from, 0, shape->strip_rows), b, n);
+	for (int64_t b = 0; b < blocks_of(n_keys); b++) {
+		for (int64_t r = 0; r < n_q; r++)
+			s->n_keys[r] = (int32_t)keys_in((int64_t)rows[r / j->group].position + 1, b);
+		attend_block(j, &keys, b, n_keys, s, n_q, s->o, s->max, s->sum);
 	}
 	close_tile(j, item, s);
 }
@@ -156,10 +135,9 @@ static rv_status attend_items(void *arg, int64_t begin, int64_t end, int thread)
 	const rv_attn_job *j = arg;
 	flash_scratch s;
 	lay_out(&s, j->c->scratch + (size_t)thread * j->c->thread_bytes, &j->c->options);
-	flash_shape shape = shape_for(&j->c->options);
 	for (int64_t i = begin; i < end; i++) {
 		rv_attn_item item = rv_attn_item_at(j, i);
-		attend_tile(j, &item, &s, &shape);
+		attend_tile(j, &item, &s);
 	}
 	return RV_OK;
 }
@@ -188,19 +166,6 @@ size_t rv_attn_flash_partials(const rv_cpu_options *o, int n_threads) {
 	return n_threads > o->n_kv_heads ? (size_t)(n_threads - 1) * bytes : 0;
 }
 
-/* All queries of one token against a block, from nothing. */
-static void attend_block(const rv_attn_job *j, const flash_scratch *s, const partial *p,
-                         int64_t n_keys) {
-	int64_t d = j->head_dim, strip = shape_for(&j->c->options).strip_rows;
-	for (int64_t from = 0; from < j->group; from += strip) {
-		int64_t n = within(j->group - from, 0, strip);
-		for (int64_t r = 0; r < n; r++)
-			s->n_keys[r] = (int32_t)n_keys;
-		j->c->k->attn_block(p->o + from * d, p->max + from, p->sum + from, s->q + from * d,
-		                    s->kt, s->v, s->n_keys, n, d);
-	}
-}
-
 /* Units are numbered (item, part). */
 static rv_status attend_parts(void *arg, int64_t begin, int64_t end, int thread) {
 	const rv_attn_job *j = arg;
@@ -214,9 +179,10 @@ static rv_status attend_parts(void *arg, int64_t begin, int64_t end, int thread)
 		open_tile(j, &item, &s);
 		for (int64_t b = part * n / j->n_parts; b < (part + 1) * n / j->n_parts; b++) {
 			partial p = partial_at(j, i, b);
-			rv_attn_load(&keys, b * BLOCK, keys_in(n_keys, b), s.kt, s.v);
 			begin_rows(p.max, p.sum, j->group);
-			attend_block(j, &s, &p, keys_in(n_keys, b));
+			for (int64_t r = 0; r < j->group; r++)
+				s.n_keys[r] = (int32_t)keys_in(n_keys, b);
+			attend_block(j, &keys, b, n_keys, &s, j->group, p.o, p.max, p.sum);
 		}
 	}
 	return RV_OK;

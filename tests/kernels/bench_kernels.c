@@ -165,6 +165,16 @@ static void run_attn_block(const rv_kernels *k, const bench_case *c, data *d) {
 	}
 	k->attn_block(F(0), F(3), F(3) + c->a, F(1), F(2), F(4), d->n_keys, c->a, c->b);
 }
+static void run_attn_rows(const rv_kernels *k, const bench_case *c, data *d) {
+	const rv_f16 *rows[2 * RV_ATTN_BLOCK];
+	for (int64_t i = 0; i < 2 * RV_ATTN_BLOCK; i++)
+		rows[i] = (const rv_f16 *)(const void *)d->weights + i * c->b;
+	for (int64_t i = 0; i < c->a; i++) {
+		F(3)[i] = -INFINITY;
+		F(3)[c->a + i] = 0;
+	}
+	k->attn_rows(F(0), F(3), F(3) + c->a, F(1), rows, rows + RV_ATTN_BLOCK, d->n_keys, c->a, c->b);
+}
 static void run_attn_merge(const rv_kernels *k, const bench_case *c, data *d) {
 	k->attn_merge(F(0), F(3), F(4), F(1), F(2), F(2) + c->a, c->a, c->b);
 }
@@ -405,10 +415,12 @@ static void gemm_cases(session *s, bench_case c, double bytes, double ops) {
 static void attn_cases(session *s, bench_case c, double bytes, double ops) {
 	static const int64_t queries[] = {1, 8, 64};
 	c.b = 128;
+	use_weights(s, &c, rv_type_get(RV_F16));
 	for (int i = 0; i < COUNT(queries); i++) {
 		c.a = queries[i];
 		const double rows = (double)(c.a * c.b), block = (double)(RV_ATTN_BLOCK * c.b);
-		const int whole = c.run == run_attn_block; /* the others touch no keys */
+		const int whole =
+		        c.run == run_attn_block || c.run == run_attn_rows; /* others: no keys */
 		c.bytes = bytes * (whole ? 2 * block + 2 * rows : rows);
 		c.ops = ops * (whole ? (double)c.a * block : rows);
 		snprintf(c.shape, sizeof c.shape, "q=%d hd=128", (int)c.a);

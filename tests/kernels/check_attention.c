@@ -136,6 +136,61 @@ int check_attn_block(checker *c, int arg) {
 	return 0;
 }
 
+/* Rows anywhere, in no order; beyond those that are seen, up to the next 16, the last one again. */
+static const rv_f16 **rows_in(checker *c, int64_t seen, int64_t head_dim, float *decoded, int columns) {
+	int64_t stride = head_dim + 8, n = (seen + 15) / 16 * 16;
+	rv_f16 *rows = take(c, (size_t)(seen * stride) * sizeof *rows, sizeof *rows, 1);
+	const rv_f16 **at = take(c, (size_t)n * sizeof *at, sizeof *at, 1);
+	for (int64_t j = 0; j < seen; j++) {
+		at[j] = rows + (seen - 1 - j) * stride;
+		for (int64_t d = 0; d < stride; d++) {
+			rv_f16 x = rv_f32_to_f16(gauss(c));
+			rows[(seen - 1 - j) * stride + d] = x;
+			if (d < head_dim) {
+				decoded[columns ? d * RV_ATTN_BLOCK + j : j * head_dim + d] =
+				        rv_f16_to_f32(x);
+			}
+		}
+	}
+	for (int64_t j = seen; j < n; j++) {
+		at[j] = at[seen - 1];
+	}
+	return at;
+}
+
+/* To the bit what attn_block gives for the same rows, decoded. */
+static int attn_rows_shape(checker *c, int64_t n_q, int64_t head_dim) {
+	reset(c);
+	block_inputs in = block_in(c, n_q, head_dim);
+	int64_t seen = 0;
+	for (int64_t i = 0; i < n_q; i++) {
+		seen = in.n_keys[i] > seen ? in.n_keys[i] : seen;
+	}
+	const rv_f16 **keys = rows_in(c, seen, head_dim, in.kt, 1);
+	const rv_f16 **values = rows_in(c, seen, head_dim, in.v, 0);
+	block_results want = {want_o, want_max, want_sum}, got = take_results(c, n_q, head_dim);
+	fill_results(c, got, n_q, head_dim);
+	copy_results(want, got, n_q, head_dim);
+	seal(c);
+	c->k->attn_block(want_o, want_max, want_sum, in.q, in.kt, in.v, in.n_keys, n_q, head_dim);
+	c->k->attn_rows(got.o, got.max, got.sum, in.q, keys, values, in.n_keys, n_q, head_dim);
+	if (verify(c, "attn_rows")) {
+		return -1;
+	}
+	return same_results(c, "attn_rows against attn_block", got, want, n_q, head_dim);
+}
+
+int check_attn_rows(checker *c, int arg) {
+	(void)arg;
+	for (int i = 0; i < 8 * N_DIMS; i++) {
+		if (head_dims[i / 8] % 16 == 0 &&
+		    attn_rows_shape(c, 1 + i % 8 + (i % 8 == 7 ? below(c, 30) : 0), head_dims[i / 8])) {
+			return -1;
+		}
+	}
+	return 0;
+}
+
 /* A block's results: sometimes without keys. */
 static block_results random_results(checker *c, int64_t n_q, int64_t head_dim, int input) {
 	block_results r = take_results(c, n_q, head_dim);

@@ -190,6 +190,20 @@ static int32_t no_mask(int32_t n) {
 	}
 ATTENTION(attn_misses_key, one_less)
 ATTENTION(attn_without_mask, no_mask)
+/* The value of the first key is another's. */
+static void rows_mixed_up(float *o, float *max, float *sum, const float *q, const rv_f16 *const *keys,
+                          const rv_f16 *const *values, const int32_t *n_keys, int64_t n_q,
+                          int64_t head_dim) {
+	const rv_f16 *other[RV_ATTN_BLOCK];
+	int64_t n = 0;
+	for (int64_t i = 0; i < n_q; i++) {
+		n = n_keys[i] > n ? n_keys[i] : n;
+	}
+	for (int64_t j = 0; j < n; j++) {
+		other[j] = values[j ? j : n - 1];
+	}
+	rv_attn_rows_ref(o, max, sum, q, keys, other, n_keys, n_q, head_dim);
+}
 /* The right side merged as if it were the left: the same value, rounded otherwise. */
 static void merge_other_way(float *o, float *max, float *sum, const float *o2, const float *max2,
                             const float *sum2, int64_t n_q, int64_t head_dim) {
@@ -262,6 +276,7 @@ SET(set_code, kv[RV_KV_Q2].store, store_one_code_off)
 SET(set_no_minimum, kv[RV_KV_Q4].load_values, load_without_minimum)
 SET(set_misses_key, attn_block, attn_misses_key)
 SET(set_without_mask, attn_block, attn_without_mask)
+SET(set_rows_mixed_up, attn_rows, rows_mixed_up)
 SET(set_merge, attn_merge, merge_other_way)
 SET(set_missing, attn_merge, NULL)
 SET(set_l2_drops_last, l2_f32, l2_drops_last)
@@ -295,6 +310,7 @@ const control controls[] = {
         {"minimum left out", set_no_minimum, check_kv_codes, RV_KV_KIVI4, "came back", 0},
         {"attention that misses the last key", set_misses_key, check_attn_block, 0, "expected", 0},
         {"attention without a mask", set_without_mask, check_attn_block, 0, "expected", 0},
+        {"attention to a wrong row", set_rows_mixed_up, check_attn_rows, 0, "attn_rows against", 0},
         {"merge of attention that rounds otherwise", set_merge, check_attn_block, 0, "then attn_merge",
          0},
         {"empty slot", set_missing, check_full_table, 0, "attn_merge", 0},
