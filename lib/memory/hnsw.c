@@ -10,8 +10,11 @@
 #define PAGE_BYTES ((size_t)4096)
 
 rv_hnsw_options rv_hnsw_defaults(void) {
-	return (rv_hnsw_options){
-	        .metric = RV_METRIC_COSINE, .m = 16, .ef_construction = 200, .ef_search = 50};
+	return (rv_hnsw_options){.metric = RV_METRIC_COSINE,
+	                         .m = 16,
+	                         .ef_construction = 200,
+	                         .ef_search = 50,
+	                         .sketch = 1};
 }
 
 static rv_status check_options(const rv_hnsw_options *o) {
@@ -74,6 +77,7 @@ rv_status rv_hnsw_create(rv_hnsw **out, const rv_hnsw_options *options) {
 	pthread_rwlock_init(&h->gate, &attr);
 	pthread_rwlockattr_destroy(&attr);
 	atomic_init(&h->entry, RV_HNSW_NONE);
+	h->learn_at = options->sketch ? RV_HNSW_LEARN_AT : INT64_MAX;
 	const rv_status status = reserve_arrays(h);
 	if (status != RV_OK) {
 		rv_hnsw_destroy(h);
@@ -93,6 +97,7 @@ void rv_hnsw_destroy(rv_hnsw *h) {
 	RV_HNSW_ARRAYS(RELEASE)
 #undef RELEASE
 	rv_vm_free(h->upper, region_bytes(h->upper_capacity * h->options.m, sizeof *h->upper));
+	rv_sketch_destroy(atomic_load(&h->sketch));
 	rv_free(h->table);
 	rv_free(h->free_slots);
 	pthread_rwlock_destroy(&h->gate);
@@ -201,6 +206,10 @@ rv_hnsw_stats rv_hnsw_get_stats(rv_hnsw *h) {
 	}
 	stats.vector_bytes = (size_t)(n_slots * h->stride) * sizeof *h->vectors;
 	stats.link_bytes = (size_t)(n_slots * h->m0 + h->upper_used * h->options.m) * sizeof *h->links;
+	const rv_sketch *sketch = atomic_load(&h->sketch);
+	if (sketch)
+		stats.sketch_bytes = (size_t)(n_slots * sketch->row_bytes) +
+		                     (size_t)(sketch->dims * sketch->stride) * sizeof *sketch->basis;
 	const size_t per_slot = sizeof *h->ids + sizeof *h->parents + sizeof *h->children +
 	                        sizeof *h->upper_at + sizeof *h->levels + sizeof *h->states;
 	stats.other_bytes = (size_t)n_slots * per_slot +

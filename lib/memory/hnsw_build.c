@@ -48,6 +48,7 @@ static rv_status find_neighbours(const build *b, rv_hnsw_searcher *s, int64_t i)
 	const int top = h->levels[slot];
 	memcpy(s->query, rv_hnsw_vector(h, slot), (size_t)h->stride * sizeof *s->query);
 	s->n_best = 0;
+	rv_hnsw_sketch_query(s);
 	if (b->entry.slot != RV_HNSW_NONE)
 		rv_hnsw_descend(s, b->entry, top);
 	rv_hnsw_near from = s->n_best ? s->best[0] : 0;
@@ -209,6 +210,9 @@ static rv_status add_one(build *b, uint64_t id, const float *vector) {
 	RV_TRY(rv_hnsw_take_vector(h, vector, b->searchers[0]->query));
 	RV_TRY(rv_hnsw_take_slots(h, &id, 1, &slot));
 	memcpy(rv_hnsw_vector(h, slot), b->searchers[0]->query, (size_t)h->stride * sizeof *vector);
+	const rv_sketch *sketch = atomic_load(&h->sketch);
+	if (sketch)
+		rv_sketch_encode(sketch, rv_hnsw_vector(h, slot), rv_sketch_row(sketch, slot));
 	b->slots = &slot;
 	b->n = 1;
 	const rv_status status = insert_round(b, NULL);
@@ -217,9 +221,9 @@ static rv_status add_one(build *b, uint64_t id, const float *vector) {
 	return status;
 }
 
-/* The first node is alone: a second one must find it. */
+/* The first node is alone: a second one must find it. So is who learns. */
 static int must_be_alone(rv_hnsw *h) {
-	return rv_hnsw_get_entry(h).slot == RV_HNSW_NONE;
+	return rv_hnsw_get_entry(h).slot == RV_HNSW_NONE || rv_hnsw_learn_due(h, 1);
 }
 
 rv_status rv_hnsw_add(rv_hnsw *h, uint64_t id, const float *vector) {
@@ -240,10 +244,13 @@ rv_status rv_hnsw_add(rv_hnsw *h, uint64_t id, const float *vector) {
 static rv_status take_job(void *arg, int64_t begin, int64_t end, int thread) {
 	(void)thread;
 	const build *b = arg;
+	const rv_sketch *sketch = atomic_load(&b->h->sketch);
 	for (int64_t i = begin; i < end; i++) {
 		const float *x = b->vectors + i * b->h->options.dim;
-		const rv_status status =
-		        rv_hnsw_take_vector(b->h, x, rv_hnsw_vector(b->h, b->all_slots[i]));
+		float *vector = rv_hnsw_vector(b->h, b->all_slots[i]);
+		const rv_status status = rv_hnsw_take_vector(b->h, x, vector);
+		if (status == RV_OK && sketch)
+			rv_sketch_encode(sketch, vector, rv_sketch_row(sketch, b->all_slots[i]));
 		if (status != RV_OK) {
 			char row[32];
 			snprintf(row, sizeof row, "row %lld", (long long)i);
@@ -265,6 +272,8 @@ static rv_status add_rounds(build *b, const uint64_t *ids, int64_t n, uint32_t *
 	RV_TRY(rv_hnsw_take_slots(b->h, ids, n, slots));
 	b->all_slots = slots;
 	rv_status status = run(threads, n, 64, take_job, b);
+	if (status == RV_OK && rv_hnsw_learn_due(b->h, n))
+		status = rv_hnsw_learn(b->h, slots, n, threads);
 	int64_t done = 0;
 	while (status == RV_OK && done < n) {
 		b->slots = slots + done;

@@ -12,6 +12,7 @@
 #define RV_MEMORY_HNSW_INTERNAL_H
 
 #include "memory/hnsw.h"
+#include "memory/hnsw_sketch.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -21,6 +22,7 @@
 #define RV_HNSW_MAX_LEVEL 30
 #define RV_HNSW_IDLE 64 /* searchers kept for rv_hnsw_search */
 #define RV_HNSW_LOCKS 4096
+#define RV_HNSW_LEARN_AT 1000 /* vectors; below, sketches do not pay */
 
 typedef _Atomic uint32_t rv_hnsw_link;
 
@@ -49,6 +51,9 @@ struct rv_hnsw {
 #undef RV_HNSW_ARRAY
 	rv_hnsw_link *upper; /* [upper_capacity, m] */
 	int64_t upper_capacity, upper_used;
+
+	_Atomic(rv_sketch *) sketch; /* NULL: none, or not yet */
+	int64_t learn_at;            /* at this many vectors it is learned anew; gate exclusive */
 
 	_Atomic uint64_t entry;  /* level << 32 | slot; RV_HNSW_NONE in the low half: empty */
 	_Atomic int64_t n_slots; /* in use or free again; those above were never used */
@@ -160,7 +165,9 @@ struct rv_hnsw_searcher {
 
 	uint8_t *marks; /* [capacity]: equals `mark` where seen in this walk */
 	uint8_t mark;
-	float *query; /* [stride] */
+	float *query;            /* [stride] */
+	const rv_sketch *sketch; /* of this search, and of its query */
+	uint8_t *probe;          /* [RV_SKETCH_ROW_MAX] */
 
 	rv_hnsw_near *best, *open; /* n_best sorted; a heap of n_open, of walks that not all may end */
 	int64_t best_capacity, n_best, open_capacity, n_open;
@@ -170,8 +177,9 @@ struct rv_hnsw_searcher {
 	const float **rows;
 	float *distances;
 	rv_hnsw_near *found;
+	rv_sketch_bounds bounds;
 	int64_t batch_capacity;
-	uint32_t *kept; /* [m0]: a selection */
+	uint32_t *kept, *open_kept; /* [m0]: a selection, and those of it that bounds leave open */
 	rv_hnsw_work work;
 };
 
@@ -185,6 +193,8 @@ void rv_hnsw_new_marks(rv_hnsw_searcher *s);
 
 /* ---- hnsw_search.c ---- */
 
+/* s->query is set: its sketch, if there are sketches. */
+void rv_hnsw_sketch_query(rv_hnsw_searcher *s);
 /* Distances of n slots to x into s->distances. */
 void rv_hnsw_distances(rv_hnsw_searcher *s, const float *x, const uint32_t *slots, int64_t n);
 /* The nearest node to s->query that a descent from `entry` to `level` finds, as s->best. */
@@ -194,6 +204,12 @@ void rv_hnsw_descend(rv_hnsw_searcher *s, rv_hnsw_entry entry, int level);
 rv_status rv_hnsw_walk(rv_hnsw_searcher *s, int level, int64_t ef, const rv_hnsw_filter *filter);
 /* Puts those of s->slots[0, n) that are near enough into s->best, which holds ef. */
 void rv_hnsw_offer(rv_hnsw_searcher *s, int64_t n, int64_t ef);
+
+/* ---- hnsw_learn.c ---- */
+
+int rv_hnsw_learn_due(rv_hnsw *h, int64_t n); /* before n more are inserted? */
+/* Sketches for the graph's vectors and those of `slots` that are to join it. The gate is exclusive. */
+rv_status rv_hnsw_learn(rv_hnsw *h, const uint32_t *slots, int64_t n, rv_threads *threads);
 
 /* ---- hnsw_links.c ---- */
 

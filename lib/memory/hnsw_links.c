@@ -37,20 +37,44 @@ void rv_hnsw_sort(rv_hnsw_near *near, int64_t n) {
 
 /* ---- choice ---- */
 
+/* What bounds leave open of "is the candidate as near to slot as to every one kept?", into
+ * s->open_kept; -1 when they say no. */
+static int64_t undecided(rv_hnsw_searcher *s, const rv_sketch *sketch, rv_hnsw_near candidate,
+                         int64_t n_kept) {
+	const float distance = rv_hnsw_distance_of(candidate);
+	rv_sketch_bound(sketch, s->index->options.metric,
+	                rv_sketch_row(sketch, rv_hnsw_slot_of(candidate)), s->kept, n_kept, &s->bounds);
+	int64_t n = 0;
+	for (int64_t i = 0; i < n_kept; i++) {
+		if (s->bounds.upper[i] < distance)
+			return -1;
+		s->open_kept[n] = s->kept[i];
+		n += !(s->bounds.lower[i] >= distance);
+	}
+	s->work.bounded += (uint64_t)(n_kept - n);
+	return n;
+}
+
 /* Is the candidate as near to slot as to every one kept? In steps, because the first few often say no.
  */
 static int is_apart(rv_hnsw_searcher *s, rv_hnsw_near candidate, int64_t n_kept) {
 	const float *x = rv_hnsw_vector(s->index, rv_hnsw_slot_of(candidate));
 	const float distance = rv_hnsw_distance_of(candidate);
+	const rv_sketch *sketch = atomic_load_explicit(&s->index->sketch, memory_order_relaxed);
+	const uint32_t *kept = s->kept;
+	if (sketch) {
+		n_kept = undecided(s, sketch, candidate, n_kept);
+		kept = s->open_kept;
+	}
 	enum { STEP = 4 };
 	for (int64_t i = 0; i < n_kept; i += STEP) {
 		const int64_t n = n_kept - i < STEP ? n_kept - i : STEP;
-		rv_hnsw_distances(s, x, s->kept + i, n);
+		rv_hnsw_distances(s, x, kept + i, n);
 		for (int64_t j = 0; j < n; j++)
 			if (s->distances[j] < distance)
 				return 0;
 	}
-	return 1;
+	return n_kept >= 0;
 }
 
 int64_t rv_hnsw_select(rv_hnsw_searcher *s, uint32_t slot, const rv_hnsw_near *near, int64_t n,

@@ -22,8 +22,29 @@ void rv_hnsw_distances(rv_hnsw_searcher *s, const float *x, const uint32_t *slot
 		out[i] = base - out[i];
 }
 
+void rv_hnsw_sketch_query(rv_hnsw_searcher *s) {
+	s->sketch = atomic_load_explicit(&s->index->sketch, memory_order_acquire);
+	if (s->sketch)
+		rv_sketch_encode(s->sketch, s->query, s->probe);
+}
+
+/* Keeps of s->slots[0, n) those whose bound does not show that they are too far. */
+static int64_t drop_far(rv_hnsw_searcher *s, int64_t n, float limit) {
+	rv_sketch_bound(s->sketch, s->index->options.metric, s->probe, s->slots, n,
+	                &(rv_sketch_bounds){s->bounds.lower, NULL, s->bounds.sums, s->bounds.codes});
+	int64_t n_near = 0;
+	for (int64_t i = 0; i < n; i++) {
+		s->slots[n_near] = s->slots[i];
+		n_near += !(s->bounds.lower[i] > limit);
+	}
+	s->work.bounded += (uint64_t)(n - n_near);
+	return n_near;
+}
+
 /* Of s->slots[0, n), those nearer than `limit`, into s->found. */
 static int64_t look(rv_hnsw_searcher *s, int64_t n, rv_hnsw_near limit) {
+	if (s->sketch && limit != UINT64_MAX)
+		n = drop_far(s, n, rv_hnsw_distance_of(limit));
 	rv_hnsw_distances(s, s->query, s->slots, n);
 	int64_t n_found = 0;
 	for (int64_t i = 0; i < n; i++) {
@@ -40,11 +61,14 @@ static int64_t gather(rv_hnsw_searcher *s, uint32_t slot, int level) {
 	const rv_hnsw_link *list = rv_hnsw_list(h, slot, level);
 	const int64_t max = rv_hnsw_degree_max(h, level);
 	const uint8_t mark = s->mark;
+	const rv_sketch *sketch = s->sketch;
 	int64_t n = 0;
 	for (int64_t i = 0; i < max; i++) {
 		const uint32_t to = atomic_load_explicit(list + i, memory_order_acquire);
 		if (to == RV_HNSW_NONE)
 			break;
+		if (sketch)
+			__builtin_prefetch(rv_sketch_row(sketch, to));
 		s->slots[n] = to;
 		n += s->marks[to] != mark;
 		s->marks[to] = mark;
@@ -240,6 +264,7 @@ rv_status rv_hnsw_search_with(rv_hnsw_searcher *s, const float *query, int64_t k
 	rv_status status = RV_OK;
 	s->n_best = 0;
 	if (entry.slot != RV_HNSW_NONE) {
+		rv_hnsw_sketch_query(s);
 		rv_hnsw_descend(s, entry, 0);
 		status = rv_hnsw_walk(s, 0, width, filter);
 	}

@@ -23,7 +23,11 @@ rv_status rv_hnsw_searcher_create(rv_hnsw_searcher **out, rv_hnsw *h) {
 	if (status == RV_OK)
 		status = RV_ALLOC(&s->query, h->stride, "HNSW query");
 	if (status == RV_OK)
+		status = RV_ALLOC(&s->probe, RV_SKETCH_ROW_MAX, "HNSW query");
+	if (status == RV_OK)
 		status = RV_ALLOC(&s->kept, h->m0, "HNSW selection");
+	if (status == RV_OK)
+		status = RV_ALLOC(&s->open_kept, h->m0, "HNSW selection");
 	if (status == RV_OK)
 		status = rv_hnsw_reserve(s, h->options.ef_search, h->m0);
 	if (status != RV_OK) {
@@ -46,13 +50,19 @@ void rv_hnsw_searcher_destroy(rv_hnsw_searcher *s) {
 	pthread_mutex_unlock(&h->searchers_lock);
 	rv_vm_free(s->marks, marks_bytes(h));
 	rv_free(s->query);
+	rv_free(s->probe);
 	rv_free(s->kept);
+	rv_free(s->open_kept);
 	rv_free(s->best);
 	rv_free(s->open);
 	rv_free(s->slots);
 	rv_free(s->rows);
 	rv_free(s->distances);
 	rv_free(s->found);
+	rv_free(s->bounds.lower);
+	rv_free(s->bounds.upper);
+	rv_free(s->bounds.sums);
+	rv_free(s->bounds.codes);
 	rv_free(s);
 }
 
@@ -67,6 +77,10 @@ rv_status rv_hnsw_reserve(rv_hnsw_searcher *s, int64_t best, int64_t batch) {
 		RV_TRY(RV_GROW(&s->rows, old, batch, "HNSW batch"));
 		RV_TRY(RV_GROW(&s->distances, old, batch, "HNSW batch"));
 		RV_TRY(RV_GROW(&s->found, old, batch, "HNSW batch"));
+		RV_TRY(RV_GROW(&s->bounds.lower, old, batch, "HNSW batch"));
+		RV_TRY(RV_GROW(&s->bounds.upper, old, batch, "HNSW batch"));
+		RV_TRY(RV_GROW(&s->bounds.sums, old, batch, "HNSW batch"));
+		RV_TRY(RV_GROW(&s->bounds.codes, old, batch, "HNSW batch"));
 		s->batch_capacity = batch;
 	}
 	return RV_OK;
