@@ -137,6 +137,12 @@ int rv_cmd_embed(rv_cli *cli) {
 		return rv_cli_usage(cli, "--out: a file is needed");
 	if ((load.model && rv_file_same(load.model, args.out)) || rv_file_same(args.lines, args.out))
 		return rv_cli_usage(cli, "--out: %s is read too", args.out);
+	char shipped[4096];
+	if (!load.model) {
+		if (rv_cli_shipped("models/embedder.gguf", shipped, sizeof shipped) != RV_OK)
+			return rv_cli_fail(cli);
+		load.model = shipped;
+	}
 	if (rv_cli_check_output(args.out) != RV_OK)
 		return rv_cli_fail(cli);
 	rv_cli_hold_signals();

@@ -14,7 +14,16 @@ enum term {
 	DROP_bias,
 	DROP_embedding,
 	DROP_head,
-	DROP_COUNT
+	DROP_COUNT,
+	/* of a loss on pooled states (test_contrastive.c) */
+	DROP_pool_scale = DROP_COUNT,
+	DROP_unit_tangent,
+	DROP_nce_others,
+	DROP_nce_positives,
+	DROP_triplet_negative,
+	DROP_other_side,
+	DROP_classes,
+	DROP_POOLED_COUNT
 };
 static enum term dropped;
 
@@ -25,6 +34,8 @@ static enum term dropped;
 #define rv_pass_forward rv_pass_forward_f64
 #define rv_pass_loss rv_pass_loss_f64
 #define rv_pass_logits rv_pass_logits_f64
+#define rv_pass_pool rv_pass_pool_f64
+#define rv_pass_pool_back rv_pass_pool_back_f64
 #define rv_pass_find_bad rv_pass_find_bad_f64
 #define rv_pass_weight rv_pass_weight_f64
 #define rv_pass_gradient rv_pass_gradient_f64
