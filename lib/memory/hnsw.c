@@ -17,6 +17,19 @@ rv_hnsw_options rv_hnsw_defaults(void) {
 	                         .sketch = 1};
 }
 
+static rv_status check_codec(const rv_hnsw_options *o) {
+	if (!o->codec)
+		return o->codes_only ? rv_fail(RV_ERR_INVALID, "HNSW: codes alone, but no codec")
+		                     : RV_OK;
+	const rv_codec_options *c = rv_codec_get_options(o->codec);
+	if (c->metric != o->metric || c->dim != o->dim)
+		return rv_fail(RV_ERR_MISMATCH, "HNSW: %s of %d dimensions, its codec is for %s of %d",
+		               rv_metric_name(o->metric), o->dim, rv_metric_name(c->metric), c->dim);
+	return rv_codec_is_trained(o->codec)
+	               ? RV_OK
+	               : rv_fail(RV_ERR_INVALID, "HNSW: its codec is not trained");
+}
+
 static rv_status check_options(const rv_hnsw_options *o) {
 	const struct {
 		const char *name;
@@ -28,13 +41,14 @@ static rv_status check_options(const rv_hnsw_options *o) {
 	        {"ef_construction", o->ef_construction, o->m, RV_HNSW_MAX_EF},
 	        {"ef_search", o->ef_search, 1, RV_HNSW_MAX_EF},
 	        {"capacity", o->capacity, 1, RV_HNSW_MAX_CAPACITY},
+	        {"rerank", o->rerank, 0, RV_HNSW_MAX_EF},
 	};
 	for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
 		if (bounds[i].value < bounds[i].min || bounds[i].value > bounds[i].max)
 			return rv_fail(RV_ERR_INVALID, "HNSW: %s is %lld, expected %lld to %lld",
 			               bounds[i].name, (long long)bounds[i].value,
 			               (long long)bounds[i].min, (long long)bounds[i].max);
-	return RV_OK;
+	return check_codec(o);
 }
 
 /* Address space for `count` elements, in huge pages where it is as long as one. */
@@ -45,6 +59,8 @@ static size_t region_bytes(int64_t count, size_t size) {
 }
 static rv_status reserve(void *out, int64_t count, size_t size, const char *what) {
 	const size_t bytes = region_bytes(count, size);
+	if (bytes == 0)
+		return RV_OK;
 	return rv_vm_alloc_aligned(out, bytes, bytes < HUGE_BYTES ? PAGE_BYTES : HUGE_BYTES, what);
 }
 
@@ -67,6 +83,7 @@ rv_status rv_hnsw_create(rv_hnsw **out, const rv_hnsw_options *options) {
 	h->kernels = options->kernels ? options->kernels : rv_kernels_for(rv_level_best());
 	h->stride = (options->dim + 15) / 16 * 16;
 	h->m0 = 2 * (int64_t)options->m;
+	h->code_bytes = options->codec ? (int64_t)rv_codec_code_bytes(options->codec) : 0;
 	/* A node has 1 / (m - 1) upper levels on average; should they run out, nodes get fewer. */
 	h->upper_capacity = (options->capacity + options->capacity / 4) / (options->m - 1) + 1024;
 	pthread_mutex_init(&h->table_lock, NULL);
@@ -160,11 +177,18 @@ int rv_hnsw_has(rv_hnsw *h, uint64_t id) {
 	return find_live(h, id) != RV_HNSW_NONE;
 }
 
+static void copy_out(const rv_hnsw *h, uint32_t slot, float *vector) {
+	if (h->options.codes_only)
+		rv_codec_decode(h->options.codec, rv_hnsw_code(h, slot), vector);
+	else
+		memcpy(vector, rv_hnsw_vector(h, slot), (size_t)h->options.dim * sizeof *vector);
+}
+
 rv_status rv_hnsw_get(rv_hnsw *h, uint64_t id, float *vector) {
 	pthread_rwlock_rdlock(&h->gate);
 	const uint32_t slot = find_live(h, id);
 	if (slot != RV_HNSW_NONE)
-		memcpy(vector, rv_hnsw_vector(h, slot), (size_t)h->options.dim * sizeof *vector);
+		copy_out(h, slot, vector);
 	pthread_rwlock_unlock(&h->gate);
 	return slot != RV_HNSW_NONE ? RV_OK
 	                            : rv_fail(RV_ERR_NOT_FOUND, "HNSW: id %llu is not there",
@@ -204,7 +228,8 @@ rv_hnsw_stats rv_hnsw_get_stats(rv_hnsw *h) {
 				               RV_HNSW_NONE;
 		}
 	}
-	stats.vector_bytes = (size_t)(n_slots * h->stride) * sizeof *h->vectors;
+	stats.vector_bytes = h->vectors ? (size_t)(n_slots * h->stride) * sizeof *h->vectors : 0;
+	stats.code_bytes = (size_t)(n_slots * h->code_bytes);
 	stats.link_bytes = (size_t)(n_slots * h->m0 + h->upper_used * h->options.m) * sizeof *h->links;
 	const rv_sketch *sketch = atomic_load(&h->sketch);
 	if (sketch)

@@ -26,6 +26,7 @@
 #include "base/status.h"
 #include "base/threads.h"
 #include "kernels/kernels.h"
+#include "memory/codec.h"
 #include "memory/metric.h"
 
 #include <stddef.h>
@@ -52,6 +53,13 @@ typedef struct rv_hnsw_options {
 	/* Bounds of distances from a few leading directions of the data, learned while it grows, save
 	 * most full distances and change no result. 0: off. */
 	int sketch;
+	/* Trained, for this metric and dim; must outlive the index. Searches then compare codes, and
+	 * put the nearest `rerank` by code (0: all ef) in the order of their vectors. NULL: none. */
+	const rv_codec *codec;
+	int rerank;
+	/* Keep codes and no vectors: distances are the codec's everywhere, to be put right by the
+	 * caller (rerank.h). */
+	int codes_only;
 	const rv_kernels *kernels; /* NULL: of the strongest level */
 } rv_hnsw_options;
 
@@ -107,23 +115,24 @@ rv_status rv_hnsw_search_with(rv_hnsw_searcher *searcher, const float *query, in
 
 /* What a searcher has done since it was made. */
 typedef struct rv_hnsw_work {
-	uint64_t searches, hops; /* hops: nodes whose links were followed */
-	uint64_t distances;      /* computed in full */
-	uint64_t bounded;        /* found too far by their bound alone */
+	uint64_t searches, hops;            /* hops: nodes whose links were followed */
+	uint64_t distances, code_distances; /* of vectors, of codes */
+	uint64_t bounded;                   /* found too far by their bound alone */
 } rv_hnsw_work;
 rv_hnsw_work rv_hnsw_searcher_work(const rv_hnsw_searcher *searcher);
 
 int64_t rv_hnsw_count(const rv_hnsw *index); /* live vectors */
 int rv_hnsw_has(rv_hnsw *index, uint64_t id);
-/* The vector as it is kept: with cosine, scaled. RV_ERR_NOT_FOUND. */
+/* The vector as it is kept: with cosine, scaled; with codes alone, what its code stands for.
+ * RV_ERR_NOT_FOUND. */
 rv_status rv_hnsw_get(rv_hnsw *index, uint64_t id, float *vector);
 
 typedef struct rv_hnsw_stats {
 	int64_t live, removed; /* removed: still in the graph */
 	int64_t links;         /* of all layers */
 	int max_level;
-	size_t vector_bytes, link_bytes, sketch_bytes; /* of the nodes in use */
-	size_t other_bytes;                            /* ids, tree, levels, the table of ids */
+	size_t vector_bytes, code_bytes, link_bytes, sketch_bytes; /* of the nodes in use */
+	size_t other_bytes; /* ids, tree, levels, the table of ids */
 } rv_hnsw_stats;
 rv_hnsw_stats rv_hnsw_get_stats(rv_hnsw *index);
 

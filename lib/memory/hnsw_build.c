@@ -26,8 +26,9 @@ typedef struct build {
 	int64_t *groups;
 	int64_t n_backs, n_groups, backs_capacity;
 
-	const float *vectors; /* of the whole batch */
+	const float *vectors; /* the batch's, as given */
 	const uint32_t *all_slots;
+	int64_t done; /* of the batch, before this round */
 } build;
 
 /* ---- looking for neighbours ---- */
@@ -46,9 +47,9 @@ static rv_status find_neighbours(const build *b, rv_hnsw_searcher *s, int64_t i)
 	const uint32_t slot = b->slots[i];
 	const int64_t ef = h->options.ef_construction;
 	const int top = h->levels[slot];
-	memcpy(s->query, rv_hnsw_vector(h, slot), (size_t)h->stride * sizeof *s->query);
+	RV_TRY(rv_hnsw_take_vector(h, b->vectors + (b->done + i) * h->options.dim, s->query));
+	RV_TRY(rv_hnsw_aim(s, h->options.codes_only));
 	s->n_best = 0;
-	rv_hnsw_sketch_query(s);
 	if (b->entry.slot != RV_HNSW_NONE)
 		rv_hnsw_descend(s, b->entry, top);
 	rv_hnsw_near from = s->n_best ? s->best[0] : 0;
@@ -209,13 +210,12 @@ static rv_status add_one(build *b, uint64_t id, const float *vector) {
 	uint32_t slot;
 	RV_TRY(rv_hnsw_take_vector(h, vector, b->searchers[0]->query));
 	RV_TRY(rv_hnsw_take_slots(h, &id, 1, &slot));
-	memcpy(rv_hnsw_vector(h, slot), b->searchers[0]->query, (size_t)h->stride * sizeof *vector);
-	const rv_sketch *sketch = atomic_load(&h->sketch);
-	if (sketch)
-		rv_sketch_encode(sketch, rv_hnsw_vector(h, slot), rv_sketch_row(sketch, slot));
+	b->vectors = vector;
 	b->slots = &slot;
 	b->n = 1;
-	const rv_status status = insert_round(b, NULL);
+	rv_status status = rv_hnsw_keep(h, slot, b->searchers[0]->query);
+	if (status == RV_OK)
+		status = insert_round(b, NULL);
 	if (status != RV_OK)
 		rv_hnsw_untake_slots(h, &id, 1, &slot);
 	return status;
@@ -242,15 +242,12 @@ rv_status rv_hnsw_add(rv_hnsw *h, uint64_t id, const float *vector) {
 }
 
 static rv_status take_job(void *arg, int64_t begin, int64_t end, int thread) {
-	(void)thread;
 	const build *b = arg;
-	const rv_sketch *sketch = atomic_load(&b->h->sketch);
+	float *x = b->searchers[thread]->query;
 	for (int64_t i = begin; i < end; i++) {
-		const float *x = b->vectors + i * b->h->options.dim;
-		float *vector = rv_hnsw_vector(b->h, b->all_slots[i]);
-		const rv_status status = rv_hnsw_take_vector(b->h, x, vector);
-		if (status == RV_OK && sketch)
-			rv_sketch_encode(sketch, vector, rv_sketch_row(sketch, b->all_slots[i]));
+		rv_status status = rv_hnsw_take_vector(b->h, b->vectors + i * b->h->options.dim, x);
+		if (status == RV_OK)
+			status = rv_hnsw_keep(b->h, b->all_slots[i], x);
 		if (status != RV_OK) {
 			char row[32];
 			snprintf(row, sizeof row, "row %lld", (long long)i);
@@ -274,15 +271,14 @@ static rv_status add_rounds(build *b, const uint64_t *ids, int64_t n, uint32_t *
 	rv_status status = run(threads, n, 64, take_job, b);
 	if (status == RV_OK && rv_hnsw_learn_due(b->h, n))
 		status = rv_hnsw_learn(b->h, slots, n, threads);
-	int64_t done = 0;
-	while (status == RV_OK && done < n) {
-		b->slots = slots + done;
-		b->n = round_size(b->h, n - done);
+	while (status == RV_OK && b->done < n) {
+		b->slots = slots + b->done;
+		b->n = round_size(b->h, n - b->done);
 		status = insert_round(b, threads);
-		done += status == RV_OK ? b->n : 0;
+		b->done += status == RV_OK ? b->n : 0;
 	}
 	if (status != RV_OK)
-		rv_hnsw_untake_slots(b->h, ids + done, n - done, slots + done);
+		rv_hnsw_untake_slots(b->h, ids + b->done, n - b->done, slots + b->done);
 	return status;
 }
 
@@ -303,6 +299,9 @@ rv_status rv_hnsw_add_batch(rv_hnsw *h, const uint64_t *ids, const float *vector
 		pthread_rwlock_wrlock(&h->gate);
 		status = add_rounds(&b, ids, n, slots, threads);
 		pthread_rwlock_unlock(&h->gate);
+		/* Without memory half-way: what came before the round goes again. */
+		for (int64_t i = 0; status != RV_OK && i < b.done; i++)
+			(void)rv_hnsw_remove(h, ids[i]);
 	}
 	rv_free(slots);
 	build_deinit(&b);

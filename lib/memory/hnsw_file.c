@@ -138,6 +138,9 @@ rv_status rv_hnsw_save(rv_hnsw *h, const char *path) {
 	rv_writer *w;
 	if (sodium_init() < 0)
 		return rv_fail(RV_ERR_UNSUPPORTED, "%s: libsodium does not start", path);
+	if (h->options.codec)
+		return rv_fail(RV_ERR_UNSUPPORTED,
+		               "%s: an index with codes is not saved: code it again", path);
 	RV_TRY(rv_writer_open(&w, path));
 	pthread_rwlock_wrlock(&h->gate);
 	const rv_status status = save(h, w);
@@ -344,7 +347,8 @@ static rv_status fill(rv_hnsw *h, const source *s, const file_body *body, int ma
 	atomic_store(&h->n_live, body->n_live);
 	atomic_store(&h->n_removed, body->n_removed);
 	atomic_store(&h->entry, body->entry);
-	return check_graph(s, h);
+	RV_TRY(check_graph(s, h));
+	return rv_hnsw_learn_due(h, 0) ? rv_hnsw_learn(h, NULL, 0, NULL) : RV_OK;
 }
 
 static rv_status load(rv_hnsw **out, const source *s, const rv_hnsw_load_options *options) {

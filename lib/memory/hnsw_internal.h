@@ -31,7 +31,8 @@ enum { RV_HNSW_FREE, RV_HNSW_LIVE, RV_HNSW_REMOVED };
 
 /* X(type, name, elements a slot): the arrays indexed by slot. */
 #define RV_HNSW_ARRAYS(X)                                                                              \
-	X(float, vectors, h->stride)                                                                   \
+	X(float, vectors, h->options.codes_only ? 0 : h->stride)                                       \
+	X(uint8_t, codes, h->code_bytes)                                                               \
 	X(rv_hnsw_link, links, h->m0)                                                                  \
 	X(uint64_t, ids, 1)                                                                            \
 	X(rv_hnsw_link, parents, 1)                                                                    \
@@ -45,6 +46,7 @@ struct rv_hnsw {
 	const rv_kernels *kernels;
 	int64_t stride; /* floats from a vector to the next: dim, filled up with zeros to 16 */
 	int64_t m0;
+	int64_t code_bytes; /* 0: no codes */
 
 #define RV_HNSW_ARRAY(type, name, elements) type *name;
 	RV_HNSW_ARRAYS(RV_HNSW_ARRAY)
@@ -101,6 +103,9 @@ static inline uint32_t rv_hnsw_slot_of(rv_hnsw_near near) {
 static inline float *rv_hnsw_vector(const rv_hnsw *h, uint32_t slot) {
 	return h->vectors + (int64_t)slot * h->stride;
 }
+static inline uint8_t *rv_hnsw_code(const rv_hnsw *h, uint32_t slot) {
+	return h->codes + (int64_t)slot * h->code_bytes;
+}
 /* The list of a node that has this level, and how many links it may hold. */
 static inline rv_hnsw_link *rv_hnsw_list(const rv_hnsw *h, uint32_t slot, int level) {
 	return level ? h->upper + ((int64_t)h->upper_at[slot] + level - 1) * h->options.m
@@ -142,6 +147,23 @@ static inline void rv_hnsw_set_entry(rv_hnsw *h, uint32_t slot, int level) {
 /* x checked, and copied or scaled, into out[stride]. */
 rv_status rv_hnsw_take_vector(const rv_hnsw *h, const float *x, float *out);
 
+/* ---- hnsw_distance.c ---- */
+
+/* Keeps x[stride], as take_vector wrote it, in the forms the index has. */
+rv_status rv_hnsw_keep(rv_hnsw *h, uint32_t slot, const float *x);
+/* The vector, or the one its code stands for: x[stride]. */
+void rv_hnsw_kept(const rv_hnsw *h, uint32_t slot, float *x);
+/* s->query is set: distances from here on are its. */
+rv_status rv_hnsw_aim(rv_hnsw_searcher *s, int by_codes);
+/* Of n slots to the query, or to another slot's vector (by code where there is no vector), into
+ * s->distances. */
+void rv_hnsw_distances(rv_hnsw_searcher *s, const uint32_t *slots, int64_t n);
+void rv_hnsw_distances_from(rv_hnsw_searcher *s, uint32_t from, const uint32_t *slots, int64_t n);
+/* Keeps of s->slots[0, n) those whose bound does not show that they are too far. */
+int64_t rv_hnsw_drop_far(rv_hnsw_searcher *s, int64_t n, float limit);
+/* The nearest n of s->best, in the order of their vectors. */
+void rv_hnsw_rerank(rv_hnsw_searcher *s, int64_t n);
+
 /* ---- hnsw_slots.c: slots and ids ---- */
 
 /* Slots for n new ids, with levels and empty lists; all or none. */
@@ -168,6 +190,8 @@ struct rv_hnsw_searcher {
 	float *query;            /* [stride] */
 	const rv_sketch *sketch; /* of this search, and of its query */
 	uint8_t *probe;          /* [RV_SKETCH_ROW_MAX] */
+	int by_codes;
+	void *prepared, *prepared_node; /* [query bytes of the codec]: the query, another node */
 
 	rv_hnsw_near *best, *open; /* n_best sorted; a heap of n_open, of walks that not all may end */
 	int64_t best_capacity, n_best, open_capacity, n_open;
@@ -175,6 +199,7 @@ struct rv_hnsw_searcher {
 	/* [batch_capacity]: nodes to look at, and what was seen of them */
 	uint32_t *slots;
 	const float **rows;
+	const uint8_t **codes;
 	float *distances;
 	rv_hnsw_near *found;
 	rv_sketch_bounds bounds;
@@ -193,10 +218,6 @@ void rv_hnsw_new_marks(rv_hnsw_searcher *s);
 
 /* ---- hnsw_search.c ---- */
 
-/* s->query is set: its sketch, if there are sketches. */
-void rv_hnsw_sketch_query(rv_hnsw_searcher *s);
-/* Distances of n slots to x into s->distances. */
-void rv_hnsw_distances(rv_hnsw_searcher *s, const float *x, const uint32_t *slots, int64_t n);
 /* The nearest node to s->query that a descent from `entry` to `level` finds, as s->best. */
 void rv_hnsw_descend(rv_hnsw_searcher *s, rv_hnsw_entry entry, int level);
 /* From s->best on, the ef nearest of a layer, removed ones left out where there are any.

@@ -16,48 +16,66 @@ int rv_hnsw_learn_due(rv_hnsw *h, int64_t n) {
 typedef struct learn {
 	rv_hnsw *h;
 	rv_sketch *sketch;
-	const uint32_t *slots; /* in the graph, then those to join it */
+	uint32_t *slots; /* [n]: in the graph, then those to join it */
+	int64_t n;
+	float *sample; /* [n_sample, stride] */
+	int64_t n_sample;
 } learn;
 
 static rv_status encode_job(void *arg, int64_t begin, int64_t end, int thread) {
 	(void)thread;
 	const learn *l = arg;
-	for (int64_t i = begin; i < end; i++)
-		rv_sketch_encode(l->sketch, rv_hnsw_vector(l->h, l->slots[i]),
-		                 rv_sketch_row(l->sketch, l->slots[i]));
+	float *x;
+	RV_TRY(RV_ALLOC(&x, l->h->stride, "HNSW vector"));
+	for (int64_t i = begin; i < end; i++) {
+		rv_hnsw_kept(l->h, l->slots[i], x);
+		rv_sketch_encode(l->sketch, x, rv_sketch_row(l->sketch, l->slots[i]));
+	}
+	rv_free(x);
 	return RV_OK;
 }
 
-static rv_status learn_from(rv_hnsw *h, const uint32_t *slots, int64_t n, rv_threads *threads) {
-	const float *sample[SAMPLE_MAX];
-	const int64_t n_sample = n < SAMPLE_MAX ? n : SAMPLE_MAX;
-	for (int64_t i = 0; i < n_sample; i++)
-		sample[i] = rv_hnsw_vector(h, slots[i * n / n_sample]);
-	learn l = {.h = h, .slots = slots};
-	RV_TRY(rv_sketch_create(&l.sketch, sample, n_sample, h->options.dim, h->stride,
-	                        h->options.capacity, h->options.seed, h->kernels));
-	if (l.sketch && threads)
-		(void)rv_threads_for(threads, n, 64, encode_job, &l);
-	else if (l.sketch)
-		(void)encode_job(&l, 0, n, 0);
-	rv_sketch *old = atomic_exchange(&h->sketch, l.sketch);
-	h->learn_at = n * LEARN_AGAIN;
-	if (old)
-		rv_hnsw_wait_for_searches(h);
-	rv_sketch_destroy(old);
+static rv_status take_sample(learn *l) {
+	l->n_sample = l->n < SAMPLE_MAX ? l->n : SAMPLE_MAX;
+	RV_TRY(RV_ALLOC(&l->sample, l->n_sample * l->h->stride, "HNSW sample"));
+	for (int64_t i = 0; i < l->n_sample; i++)
+		rv_hnsw_kept(l->h, l->slots[i * l->n / l->n_sample], l->sample + i * l->h->stride);
 	return RV_OK;
+}
+
+static rv_status make_sketch(learn *l, rv_threads *threads) {
+	const rv_hnsw *h = l->h;
+	RV_TRY(take_sample(l));
+	RV_TRY(rv_sketch_create(&l->sketch, l->sample, l->n_sample, h->options.dim, h->stride,
+	                        h->options.capacity, h->options.seed, h->kernels));
+	if (!l->sketch)
+		return RV_OK;
+	return threads ? rv_threads_for(threads, l->n, 256, encode_job, l) : encode_job(l, 0, l->n, 0);
+}
+
+static void list_slots(learn *l, const uint32_t *joining, int64_t n) {
+	const int64_t n_slots = atomic_load(&l->h->n_slots);
+	for (int64_t slot = 0; slot < n_slots; slot++)
+		if (rv_hnsw_state(l->h, (uint32_t)slot) != RV_HNSW_FREE)
+			l->slots[l->n++] = (uint32_t)slot;
+	for (int64_t i = 0; i < n; i++)
+		l->slots[l->n++] = joining[i];
 }
 
 rv_status rv_hnsw_learn(rv_hnsw *h, const uint32_t *slots, int64_t n, rv_threads *threads) {
-	uint32_t *all;
-	RV_TRY(RV_ALLOC(&all, count(h) + n, "HNSW slots"));
-	int64_t n_all = 0;
-	const int64_t n_slots = atomic_load(&h->n_slots);
-	for (int64_t slot = 0; slot < n_slots; slot++)
-		if (rv_hnsw_state(h, (uint32_t)slot) != RV_HNSW_FREE)
-			all[n_all++] = (uint32_t)slot;
-	memcpy(all + n_all, slots, (size_t)n * sizeof *slots);
-	const rv_status status = learn_from(h, all, n_all + n, threads);
-	rv_free(all);
+	learn l = {.h = h};
+	RV_TRY(RV_ALLOC(&l.slots, count(h) + n, "HNSW slots"));
+	list_slots(&l, slots, n);
+	const rv_status status = make_sketch(&l, threads);
+	if (status == RV_OK) {
+		rv_sketch *old = atomic_exchange(&h->sketch, l.sketch);
+		h->learn_at = l.n * LEARN_AGAIN;
+		if (old)
+			rv_hnsw_wait_for_searches(h);
+		l.sketch = old;
+	}
+	rv_sketch_destroy(l.sketch);
+	rv_free(l.slots);
+	rv_free(l.sample);
 	return status;
 }

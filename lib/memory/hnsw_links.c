@@ -58,7 +58,6 @@ static int64_t undecided(rv_hnsw_searcher *s, const rv_sketch *sketch, rv_hnsw_n
 /* Is the candidate as near to slot as to every one kept? In steps, because the first few often say no.
  */
 static int is_apart(rv_hnsw_searcher *s, rv_hnsw_near candidate, int64_t n_kept) {
-	const float *x = rv_hnsw_vector(s->index, rv_hnsw_slot_of(candidate));
 	const float distance = rv_hnsw_distance_of(candidate);
 	const rv_sketch *sketch = atomic_load_explicit(&s->index->sketch, memory_order_relaxed);
 	const uint32_t *kept = s->kept;
@@ -69,7 +68,7 @@ static int is_apart(rv_hnsw_searcher *s, rv_hnsw_near candidate, int64_t n_kept)
 	enum { STEP = 4 };
 	for (int64_t i = 0; i < n_kept; i += STEP) {
 		const int64_t n = n_kept - i < STEP ? n_kept - i : STEP;
-		rv_hnsw_distances(s, x, kept + i, n);
+		rv_hnsw_distances_from(s, rv_hnsw_slot_of(candidate), kept + i, n);
 		for (int64_t j = 0; j < n; j++)
 			if (s->distances[j] < distance)
 				return 0;
@@ -114,7 +113,7 @@ void rv_hnsw_link_back(rv_hnsw_searcher *s, uint32_t slot, int level, const uint
 	} else {
 		memcpy(s->slots + n_all, sources, (size_t)n * sizeof *sources);
 		n_all += n;
-		rv_hnsw_distances(s, rv_hnsw_vector(h, slot), s->slots, n_all);
+		rv_hnsw_distances_from(s, slot, s->slots, n_all);
 		for (int64_t i = 0; i < n_all; i++)
 			s->found[i] = rv_hnsw_near_of(s->distances[i], s->slots[i]);
 		rv_hnsw_sort(s->found, n_all);

@@ -55,7 +55,7 @@ static uint32_t with_room(rv_hnsw_searcher *s, uint32_t slot) {
 static void adopt(rv_hnsw_searcher *s, uint32_t child, const uint32_t *candidates, int64_t n,
                   rv_hnsw_near *near) {
 	rv_hnsw *h = s->index;
-	rv_hnsw_distances(s, rv_hnsw_vector(h, child), candidates, n);
+	rv_hnsw_distances_from(s, child, candidates, n);
 	for (int64_t i = 0; i < n; i++)
 		near[i] = rv_hnsw_near_of(s->distances[i], candidates[i]);
 	rv_hnsw_sort(near, n);
@@ -136,7 +136,7 @@ static void relink(const repair *r, rv_hnsw_searcher *s, uint32_t slot, int leve
 	for (int64_t i = 0; i < n_links; i++)
 		if (is_removed(h, links[i]))
 			n = beyond(r, s, links[i], level, n);
-	rv_hnsw_distances(s, rv_hnsw_vector(h, slot), s->slots, n);
+	rv_hnsw_distances_from(s, slot, s->slots, n);
 	for (int64_t i = 0; i < n; i++)
 		s->found[i] = rv_hnsw_near_of(s->distances[i], s->slots[i]);
 	rv_hnsw_sort(s->found, n);

@@ -4,48 +4,11 @@
 
 #define SEEN 1 /* in the lowest bit of an entry of `best`: its links were followed */
 
-/* ---- distances ---- */
-
-void rv_hnsw_distances(rv_hnsw_searcher *s, const float *x, const uint32_t *slots, int64_t n) {
-	const rv_hnsw *h = s->index;
-	float *out = s->distances;
-	for (int64_t i = 0; i < n; i++)
-		s->rows[i] = rv_hnsw_vector(h, slots[i]);
-	s->work.distances += (uint64_t)n;
-	if (h->options.metric == RV_METRIC_L2) {
-		h->kernels->l2_rows_f32(out, x, s->rows, n, h->stride);
-		return;
-	}
-	h->kernels->dot_rows_f32(out, x, s->rows, n, h->stride);
-	const float base = h->options.metric == RV_METRIC_COSINE ? 1 : 0;
-	for (int64_t i = 0; i < n; i++)
-		out[i] = base - out[i];
-}
-
-void rv_hnsw_sketch_query(rv_hnsw_searcher *s) {
-	s->sketch = atomic_load_explicit(&s->index->sketch, memory_order_acquire);
-	if (s->sketch)
-		rv_sketch_encode(s->sketch, s->query, s->probe);
-}
-
-/* Keeps of s->slots[0, n) those whose bound does not show that they are too far. */
-static int64_t drop_far(rv_hnsw_searcher *s, int64_t n, float limit) {
-	rv_sketch_bound(s->sketch, s->index->options.metric, s->probe, s->slots, n,
-	                &(rv_sketch_bounds){s->bounds.lower, NULL, s->bounds.sums, s->bounds.codes});
-	int64_t n_near = 0;
-	for (int64_t i = 0; i < n; i++) {
-		s->slots[n_near] = s->slots[i];
-		n_near += !(s->bounds.lower[i] > limit);
-	}
-	s->work.bounded += (uint64_t)(n - n_near);
-	return n_near;
-}
-
 /* Of s->slots[0, n), those nearer than `limit`, into s->found. */
 static int64_t look(rv_hnsw_searcher *s, int64_t n, rv_hnsw_near limit) {
 	if (s->sketch && limit != UINT64_MAX)
-		n = drop_far(s, n, rv_hnsw_distance_of(limit));
-	rv_hnsw_distances(s, s->query, s->slots, n);
+		n = rv_hnsw_drop_far(s, n, rv_hnsw_distance_of(limit));
+	rv_hnsw_distances(s, s->slots, n);
 	int64_t n_found = 0;
 	for (int64_t i = 0; i < n; i++) {
 		const rv_hnsw_near near = rv_hnsw_near_of(s->distances[i], s->slots[i]);
@@ -245,6 +208,18 @@ static void report(const rv_hnsw_searcher *s, int64_t k, uint64_t *ids, float *d
 	*n = found;
 }
 
+static rv_status search(rv_hnsw_searcher *s, rv_hnsw_entry entry, int64_t ef, int64_t k,
+                        const rv_hnsw_filter *filter) {
+	const rv_hnsw_options *o = &s->index->options;
+	RV_TRY(rv_hnsw_aim(s, o->codec != NULL));
+	rv_hnsw_descend(s, entry, 0);
+	RV_TRY(rv_hnsw_walk(s, 0, ef, filter));
+	const int64_t n = o->rerank ? o->rerank : ef;
+	if (o->codec && !o->codes_only)
+		rv_hnsw_rerank(s, n > k ? n : k);
+	return RV_OK;
+}
+
 rv_status rv_hnsw_search_with(rv_hnsw_searcher *s, const float *query, int64_t k, int ef,
                               const rv_hnsw_filter *filter, uint64_t *ids, float *distances,
                               int64_t *n) {
@@ -263,11 +238,8 @@ rv_status rv_hnsw_search_with(rv_hnsw_searcher *s, const float *query, int64_t k
 	const rv_hnsw_entry entry = rv_hnsw_get_entry(h);
 	rv_status status = RV_OK;
 	s->n_best = 0;
-	if (entry.slot != RV_HNSW_NONE) {
-		rv_hnsw_sketch_query(s);
-		rv_hnsw_descend(s, entry, 0);
-		status = rv_hnsw_walk(s, 0, width, filter);
-	}
+	if (entry.slot != RV_HNSW_NONE)
+		status = search(s, entry, width, k, filter);
 	if (status == RV_OK)
 		report(s, k, ids, distances, n);
 	s->work.searches++;

@@ -24,6 +24,11 @@ rv_status rv_hnsw_searcher_create(rv_hnsw_searcher **out, rv_hnsw *h) {
 		status = RV_ALLOC(&s->query, h->stride, "HNSW query");
 	if (status == RV_OK)
 		status = RV_ALLOC(&s->probe, RV_SKETCH_ROW_MAX, "HNSW query");
+	const size_t prepared = h->options.codec ? rv_codec_query_bytes(h->options.codec) : 0;
+	if (status == RV_OK)
+		status = rv_alloc(&s->prepared, prepared, 1, "HNSW query");
+	if (status == RV_OK)
+		status = rv_alloc(&s->prepared_node, prepared, 1, "HNSW query");
 	if (status == RV_OK)
 		status = RV_ALLOC(&s->kept, h->m0, "HNSW selection");
 	if (status == RV_OK)
@@ -51,12 +56,15 @@ void rv_hnsw_searcher_destroy(rv_hnsw_searcher *s) {
 	rv_vm_free(s->marks, marks_bytes(h));
 	rv_free(s->query);
 	rv_free(s->probe);
+	rv_free(s->prepared);
+	rv_free(s->prepared_node);
 	rv_free(s->kept);
 	rv_free(s->open_kept);
 	rv_free(s->best);
 	rv_free(s->open);
 	rv_free(s->slots);
 	rv_free(s->rows);
+	rv_free(s->codes);
 	rv_free(s->distances);
 	rv_free(s->found);
 	rv_free(s->bounds.lower);
@@ -75,6 +83,7 @@ rv_status rv_hnsw_reserve(rv_hnsw_searcher *s, int64_t best, int64_t batch) {
 		const int64_t old = s->batch_capacity;
 		RV_TRY(RV_GROW(&s->slots, old, batch, "HNSW batch"));
 		RV_TRY(RV_GROW(&s->rows, old, batch, "HNSW batch"));
+		RV_TRY(RV_GROW(&s->codes, old, batch, "HNSW batch"));
 		RV_TRY(RV_GROW(&s->distances, old, batch, "HNSW batch"));
 		RV_TRY(RV_GROW(&s->found, old, batch, "HNSW batch"));
 		RV_TRY(RV_GROW(&s->bounds.lower, old, batch, "HNSW batch"));

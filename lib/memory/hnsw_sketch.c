@@ -35,20 +35,20 @@ static void training_deinit(training *t) {
 	rv_free(t->row);
 }
 
-static rv_status training_init(training *t, const float *const *vectors, uint64_t seed) {
+static rv_status training_init(training *t, const float *vectors, int64_t stride, uint64_t seed) {
 	RV_TRY(RV_ALLOC(&t->x, t->n * t->dim, "sketch sample"));
 	RV_TRY(RV_ALLOC(&t->xt, t->n * t->dim, "sketch sample"));
 	RV_TRY(RV_ALLOC(&t->v, t->k * t->dim, "sketch basis"));
 	RV_TRY(RV_ALLOC(&t->yt, t->k * t->n, "sketch basis"));
 	RV_TRY(RV_ALLOC(&t->row, t->dim, "sketch basis"));
 	for (int64_t i = 0; i < t->n; i++) {
+		const float *vector = vectors + i * stride;
 		double sum = 0;
 		for (int64_t d = 0; d < t->dim; d++)
-			sum += (double)vectors[i][d] * (double)vectors[i][d];
+			sum += (double)vector[d] * (double)vector[d];
 		const double scale = sum > 0 ? 1 / sqrt(sum) : 0;
 		for (int64_t d = 0; d < t->dim; d++)
-			t->xt[d * t->n + i] = t->x[i * t->dim + d] =
-			        (float)((double)vectors[i][d] * scale);
+			t->xt[d * t->n + i] = t->x[i * t->dim + d] = (float)((double)vector[d] * scale);
 	}
 	rv_rng rng;
 	rv_rng_seed(&rng, seed);
@@ -136,12 +136,12 @@ static rv_status make(rv_sketch **out, const training *t, int lines, int64_t str
 	return RV_OK;
 }
 
-rv_status rv_sketch_create(rv_sketch **out, const float *const *vectors, int64_t n, int64_t dim,
+rv_status rv_sketch_create(rv_sketch **out, const float *vectors, int64_t n, int64_t dim,
                            int64_t stride, int64_t capacity, uint64_t seed, const rv_kernels *kernels) {
 	*out = NULL;
 	const int two = dims_of_lines(2);
 	training t = {.n = n, .dim = dim, .k = dim < two ? dim : two};
-	rv_status status = training_init(&t, vectors, seed);
+	rv_status status = training_init(&t, vectors, stride, seed);
 	if (status == RV_OK) {
 		iterate(&t, kernels);
 		const int one = dims_of_lines(1);

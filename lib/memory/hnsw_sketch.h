@@ -37,9 +37,9 @@ typedef struct rv_sketch {
 	const rv_kernels *kernels;
 } rv_sketch;
 
-/* Learns from n vectors (rows; all finite, zeros from dim to stride). *out is NULL when a sketch would
+/* Learns from vectors: [n, stride], finite, zeros from dim on. *out is NULL when a sketch would
  * not pay. seed: of the first guess. */
-rv_status rv_sketch_create(rv_sketch **out, const float *const *vectors, int64_t n, int64_t dim,
+rv_status rv_sketch_create(rv_sketch **out, const float *vectors, int64_t n, int64_t dim,
                            int64_t stride, int64_t capacity, uint64_t seed, const rv_kernels *kernels);
 void rv_sketch_destroy(rv_sketch *sketch); /* accepts NULL */
 

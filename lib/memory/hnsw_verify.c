@@ -74,6 +74,10 @@ static rv_status check_tree(const walk *w, uint32_t slot, uint32_t *n_roots) {
 
 static rv_status check_vector(const walk *w, uint32_t slot) {
 	const rv_hnsw *h = w->h;
+	if (h->code_bytes && rv_codec_check_code(h->options.codec, rv_hnsw_code(h, slot)) != RV_OK)
+		return wrong(slot, "a code that no encoding writes", 0);
+	if (!h->vectors)
+		return RV_OK;
 	const float *x = rv_hnsw_vector(h, slot);
 	double sum = 0;
 	for (int64_t d = 0; d < h->stride; d++) {
