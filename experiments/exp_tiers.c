@@ -210,7 +210,7 @@ static rv_status evaluate(rv_context *ctx, const int32_t *tokens, int64_t at, in
 static rv_status fill_pages(const fixture *f, arm *a) {
 	rv_kv_pages *kv = rv_context_kv_pages(a->ctx);
 	const rv_kv_page *table;
-	const int64_t lanes = rv_kv_pages_n_lanes(kv), n = f->length / PAGE - 1;
+	const int64_t lanes = rv_kv_pages_n_lanes(kv), n = f->length / PAGE;
 	RV_TRY(evaluate(a->ctx, f->tokens, 0, PAGE));
 	rv_kv_seq_pages(kv, 0, &table);
 	const rv_kv_page first = table[0];
@@ -229,11 +229,12 @@ static rv_status fill_pages(const fixture *f, arm *a) {
 	return RV_OK;
 }
 
-/* The sequence has its full length, and every page its tier. */
+/* The sequence has its full length, and every page its tier: its last token alone is evaluated. */
 static rv_status begin_sequence(const fixture *f, const arm *a) {
 	RV_TRY(rv_seq_truncate(a->ctx, 0, 0));
 	RV_TRY(rv_seq_attach(a->ctx, 0, a->pages, a->n_pages, 0));
-	return evaluate(a->ctx, f->tokens, f->length - PAGE, PAGE);
+	RV_TRY(rv_seq_truncate(a->ctx, 0, f->length - 1));
+	return evaluate(a->ctx, f->tokens, f->length - 1, 1);
 }
 
 static rv_status open_arm(fixture *f, const rv_kv_policy *policy, arm *a) {
