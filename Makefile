@@ -81,6 +81,7 @@ LEVEL_FLAGS = $(if $(filter %_avx2.c,$(1)),-mavx2 -mfma -mf16c -mbmi2) \
 	$(if $(filter kernels/ref/%,$(1)),-fno-tree-vectorize) \
 	$(if $(filter kernels/quant/%,$(1)),$(if $(filter release,$(VARIANT)),-O3)) \
 	$(if $(filter %_bf16.c,$(1)),-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16) \
+	$(if $(filter lib/memory/codec_%,$(1)),$(if $(filter release,$(VARIANT)),-O3)) \
 	$(if $(filter lib/learn/train_ops_%,$(1)),$(if $(filter release,$(VARIANT)),-O3 -ffp-contract=fast))
 
 .PHONY: all

@@ -133,11 +133,22 @@ static float centre(const rv_codec *c, const float *x, float *a) {
 	return beta;
 }
 
+/* In lanes, so that the compiler can take several at once. */
 static float largest(const float *a, int dim) {
-	float most = 0;
-	for (int i = 0; i < dim; i++)
-		most = fabsf(a[i]) > most ? fabsf(a[i]) : most;
-	return most;
+	enum { LANES = 16 };
+	float most[LANES] = {0}, all = 0;
+	int i = 0;
+	for (; i + LANES <= dim; i += LANES) {
+		for (int l = 0; l < LANES; l++) {
+			const float v = fabsf(a[i + l]);
+			most[l] = v > most[l] ? v : most[l];
+		}
+	}
+	for (int l = 0; i + l < dim; l++)
+		most[l] = fabsf(a[i + l]) > most[l] ? fabsf(a[i + l]) : most[l];
+	for (int l = 0; l < LANES; l++)
+		all = most[l] > all ? most[l] : all;
+	return all;
 }
 
 /* To nearest, ties to even, for |v| < 2^22: without a call on machines that have no instruction for it.
