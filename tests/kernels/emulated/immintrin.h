@@ -41,6 +41,16 @@ static inline __m512 _mm512_maskz_loadu_ps(__mmask16 mask, const float *p) {
 	return _mm512_loadu_ps(v);
 }
 
+#undef _mm512_maskz_loadu_epi8
+static inline __m512i _mm512_maskz_loadu_epi8(__mmask64 mask, const void *p) {
+	uint8_t v[64] = {0};
+	for (int i = 0; i < 64; i++) {
+		if (mask >> i & 1)
+			v[i] = ((const uint8_t *)p)[i];
+	}
+	return _mm512_loadu_si512(v);
+}
+
 static inline void _mm512_mask_storeu_ps(float *p, __mmask16 mask, __m512 x) {
 	float v[16];
 	_mm512_storeu_ps(v, x);
