@@ -49,7 +49,7 @@ enum {
 	N_METRICS
 };
 /* clang-format off */
-static const rv_metric metrics[N_METRICS] = {
+static const rv_experiment_metric metrics[N_METRICS] = {
 	[STANDARD_MS] = {"standard_ms", "ms", "standard", "one layer, whole score matrix of a head, the upper triangle included", RV_LOWER, 0, 0, NULL, "%.3f"},
 	[CAUSAL_MS] = {"standard_causal_ms", "ms", "standard-causal", "blocks of 128 queries, keys up to the block's end", RV_LOWER, 0, 0, NULL, "%.3f"},
 	[FLASH_MS] = {"flash_ms", "ms", "flash", "blocks of 64 keys, online softmax, causal skip", RV_LOWER, 0, 0, "flash_roofline_pct", "%.3f"},

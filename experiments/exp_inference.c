@@ -47,7 +47,7 @@ enum {
 	QUALITY_TO,
 	N_METRICS
 };
-static const rv_metric metrics[N_METRICS] = {
+static const rv_experiment_metric metrics[N_METRICS] = {
         [TG] = RV_METRIC_DECODE,
         [MEMORY_MB] = {"memory_mb", "MB", "memory",
                        "peak of anonymous and shared memory of a process of its own, 1e6 bytes",

@@ -57,7 +57,7 @@ enum {
 	N_METRICS
 };
 /* clang-format off */
-static const rv_metric metrics[N_METRICS] = {
+static const rv_experiment_metric metrics[N_METRICS] = {
 	[BITS] = {"bits", "bits", "bits / value", "bits stored a key or value element that is no longer in the page in work, scales included", RV_LOWER, 1, 0, NULL, "%.3f"},
 	[COMPRESSION] = {"compression", "x", "compression", "bytes of F16 / bytes, of the complete pages of the sequence", RV_HIGHER, 1, 0, NULL, "%.2f"},
 	[PERPLEXITY] = {"perplexity", "", "perplexity", "on held-out documents; length 1: the second half of the text; longer: what lies beyond the trained length", RV_LOWER, 1, 0, NULL, "%.4f"},

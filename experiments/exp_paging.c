@@ -45,7 +45,7 @@ enum {
 	N_METRICS
 };
 /* clang-format off */
-static const rv_metric metrics[N_METRICS] = {
+static const rv_experiment_metric metrics[N_METRICS] = {
 	[SAVED] = {"memory_saved_pct", "%", "memory saved", "1 - allocated / reserved: requests of the stated mix at their final lengths; reserved is what each declares, its prompt and 1024 tokens of answer", RV_HIGHER, 1, 0, NULL, "%.1f"},
 	[SAVED_TIGHT] = {"memory_saved_512_pct", "%", "saved, 512 declared", "the same when every request declares, and gets, at most 512 tokens of answer", RV_HIGHER, 1, 0, NULL, "%.1f"},
 	[SAVED_CONTEXT] = {"memory_saved_context_pct", "%", "saved, context", "the same against 4096 tokens reserved for each", RV_HIGHER, 1, 1, NULL, "%.1f"},

@@ -36,7 +36,7 @@ static const rv_param params[N_PARAMS] = {
 
 enum { COLD, HIT, SPEEDUP, BOUND_PCT, OPS_BOUND, OPS_BOUND_PCT, FOUND, ATTACH, SAVED, N_METRICS };
 /* clang-format off */
-static const rv_metric metrics[N_METRICS] = {
+static const rv_experiment_metric metrics[N_METRICS] = {
 	[COLD] = {"ttft_cold_ms", "ms", "first token, cold", "time to the first token with nothing cached", RV_LOWER, 0, 0, NULL, "%.2f"},
 	[HIT] = {"ttft_hit_ms", "ms", "first token, hit", "the same with the shared part cached, look-up and insertion included", RV_LOWER, 0, 0, NULL, "%.2f"},
 	[SPEEDUP] = {"speedup", "x", "speed-up", "cold / hit, both of one round", RV_HIGHER, 0, 0, "speedup_bound_pct", "%.2f"},

@@ -43,7 +43,7 @@ enum {
 	N_ITEMS,
 	N_METRICS
 };
-static const rv_metric metrics[N_METRICS] = {
+static const rv_experiment_metric metrics[N_METRICS] = {
         {"score_pct", "%", "score",
          "mean over the items: accuracy (of mmlu_continuation acc_norm), pass@1, strict exact match, "
          "MC2; interval over items: Wilson's, of MC2 by bootstrap",

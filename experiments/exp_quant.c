@@ -56,7 +56,7 @@ enum {
 	N_METRICS
 };
 
-static const rv_metric metrics[N_METRICS] = {
+static const rv_experiment_metric metrics[N_METRICS] = {
         [BITS] = {"bits_per_weight", "bits", "bits / weight", "bits stored, all tensors / parameters",
                   RV_LOWER, 1, 0, NULL, "%.3f"},
         [FALLBACKS] = {"fallbacks", "tensors", "fall-backs",

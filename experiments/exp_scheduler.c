@@ -62,7 +62,7 @@ enum {
 	{stem "_p50_ms", "ms", title ", p50", help ", median of a window", RV_LOWER, 0, 0, NULL, format}, \
 	{stem "_p95_ms", "ms", title ", p95", help ", 95th percentile of a window", RV_LOWER, 0, 0, NULL, format}, \
 	{stem "_p99_ms", "ms", title ", p99", help ", 99th percentile of a window", RV_LOWER, 0, 0, NULL, format}
-static const rv_metric metrics[N_METRICS] = {
+static const rv_experiment_metric metrics[N_METRICS] = {
 	{"tok_s", "tok/s", "throughput", "tokens delivered a second, all requests together", RV_HIGHER, 0, 0, "tok_s_roofline_pct", "%.1f"},
 	{"tok_s_roofline_pct", "%", "% of roofline", "least time of the steps by memory (every weight once a step) or arithmetic (of their mean rows) / time", RV_HIGHER, 0, 0, NULL, "%.1f"},
 	{"rows_s", "rows/s", "rows", "rows evaluated a second, prompts included", RV_HIGHER, 0, 1, NULL, "%.0f"},

@@ -74,7 +74,7 @@ enum {
 #define AT_DEPTH(i)                                                                                    \
 	HIDDEN("accepted_at_" #i "_pct", "%", "accepted at " #i,                                       \
 	       "accepted at depth " #i " of the draft, of those whose tokens before were", "%.1f")
-static const rv_metric metrics[N_METRICS] = {
+static const rv_experiment_metric metrics[N_METRICS] = {
         [ACCEPTANCE] = EXACT("acceptance_pct", "%", "accepted / drafted",
                              "a: tokens accepted / tokens drafted", "%.1f"),
         [ALPHA] = EXACT("alpha_pct", "%", "alpha", "accepted / (accepted + rejections)", "%.1f"),

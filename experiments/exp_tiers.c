@@ -73,7 +73,7 @@ enum {
 	N_METRICS
 };
 /* clang-format off */
-static const rv_metric metrics[N_METRICS] = {
+static const rv_experiment_metric metrics[N_METRICS] = {
 	[HOT_TOKENS] = {"hot_tokens", "tokens", "hot", "tokens in the tail", RV_LOWER, 1, 1, NULL, "%.0f"},
 	[WARM_TOKENS] = {"warm_tokens", "tokens", "warm", "tokens in the second tier", RV_LOWER, 1, 1, NULL, "%.0f"},
 	[COLD_TOKENS] = {"cold_tokens", "tokens", "cold", "tokens in the third tier", RV_LOWER, 1, 1, NULL, "%.0f"},

@@ -36,7 +36,7 @@ typedef struct rv_train_job {
 	int resumed;
 
 	rv_train_log *log;
-	rv_metric metrics[RV_MAX_METRICS];
+	rv_experiment_metric metrics[RV_MAX_METRICS];
 	char names[RV_MIXTURE_MAX][72]; /* of the held-out kinds' metrics */
 	int n_metrics;
 	double row[RV_MAX_METRICS]; /* of the step being recorded */

@@ -16,7 +16,7 @@
 
 enum { M_STEP, M_TOKENS, M_LOSS, M_CE, M_KL, M_NORM, M_LR, M_SPEED, M_VALID };
 
-static const rv_metric fixed[RV_TRAIN_FIXED_METRICS] = {
+static const rv_experiment_metric fixed[RV_TRAIN_FIXED_METRICS] = {
         {"step", "", "step", "updates done, this one included", RV_HIGHER, 0, 0, NULL, "%.0f"},
         {"tokens", "", "tokens", "seen so far", RV_HIGHER, 0, 0, NULL, "%.0f"},
         {"loss", "nats", "loss", "what is minimised", RV_LOWER, 0, 0, NULL, "%.4f"},
@@ -39,7 +39,7 @@ static void kind_metrics(rv_train_job *job) {
 			if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_",
 			            *p))
 				*p = '_';
-		rv_metric m = fixed[M_VALID];
+		rv_experiment_metric m = fixed[M_VALID];
 		m.name = m.title = name;
 		m.help = "cross-entropy of held-out text";
 		job->metrics[job->n_metrics++] = m;

@@ -328,7 +328,7 @@ static int print_summary(const program *p) {
 			continue;
 		printf("%-28s", p->points[i].label);
 		for (int m = 0; m < p->exp->n_metrics; m++) {
-			const rv_metric *metric = &p->exp->metrics[m];
+			const rv_experiment_metric *metric = &p->exp->metrics[m];
 			const rv_summary *s = &r->metrics[m].summary;
 			if (metric->hidden || s->n == 0)
 				continue;

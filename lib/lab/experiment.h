@@ -61,7 +61,7 @@ typedef struct rv_point {
 
 typedef enum rv_better { RV_LOWER, RV_HIGHER } rv_better;
 
-typedef struct rv_metric {
+typedef struct rv_experiment_metric {
 	const char *name; /* an identifier; its columns are <name>_median, ... */
 	const char *unit;
 	const char *title; /* column head of the report */
@@ -73,7 +73,7 @@ typedef struct rv_metric {
 	int hidden;           /* in the files, not in the report's table */
 	const char *roofline; /* metric that holds this one's share of its roof in %, or NULL */
 	const char *format;   /* printf format of one double in the report */
-} rv_metric;
+} rv_experiment_metric;
 
 /* A text per point: what was done rather than how well. */
 typedef struct rv_fact {
@@ -129,7 +129,7 @@ struct rv_experiment {
 	const char *plot;       /* stem of results/plots/<plot>.svg and .png, or NULL */
 	const rv_param *params;
 	int n_params;
-	const rv_metric *metrics;
+	const rv_experiment_metric *metrics;
 	int n_metrics;
 	const rv_fact *facts;
 	int n_facts;

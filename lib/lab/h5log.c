@@ -118,7 +118,7 @@ static rv_status text_attribute(hid_t object, const char *name, const char *valu
 }
 
 /* unit, better, exact of a metric, each name preceded by `prefix`. */
-static rv_status metric_attributes(hid_t object, const char *prefix, const rv_metric *m) {
+static rv_status metric_attributes(hid_t object, const char *prefix, const rv_experiment_metric *m) {
 	char name[128];
 	snprintf(name, sizeof name, "%sunit", prefix);
 	RV_TRY(text_attribute(object, name, m->unit));
@@ -291,7 +291,8 @@ static rv_status write_points(hid_t file, const rv_results *r) {
 
 /* ---- /samples ---- */
 
-static rv_status write_metric_samples(hid_t group, const rv_metric *metric, const rv_metric_result *m) {
+static rv_status write_metric_samples(hid_t group, const rv_experiment_metric *metric,
+                                      const rv_metric_result *m) {
 	table t = {0};
 	hid_t set = H5I_INVALID_HID;
 	rv_status status = add_column(&t, CELL_F64, 0, "value", "");

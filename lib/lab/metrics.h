@@ -1,4 +1,4 @@
-/* Rows of rv_metric that several experiments have. */
+/* Rows of rv_experiment_metric that several experiments have. */
 #ifndef RV_LAB_METRICS_H
 #define RV_LAB_METRICS_H
 

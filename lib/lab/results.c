@@ -167,7 +167,7 @@ rv_status rv_results_add(void *user, const char *payload, size_t size) {
 
 /* ---- finishing ---- */
 
-static rv_status summarize(rv_metric_result *m, const rv_metric *metric, uint64_t seed) {
+static rv_status summarize(rv_metric_result *m, const rv_experiment_metric *metric, uint64_t seed) {
 	m->summary = rv_summary_empty();
 	if (m->n == 0)
 		return RV_OK;
@@ -237,7 +237,7 @@ rv_status rv_results_finish(rv_results *r, uint64_t seed, const char *missing) {
 rv_measured rv_results_measured(const rv_results *r, int point, int metric) {
 	const rv_point_result *p = &r->results[point];
 	const rv_metric_result *m = &p->metrics[metric];
-	const rv_metric *decl = &r->exp->metrics[metric];
+	const rv_experiment_metric *decl = &r->exp->metrics[metric];
 	rv_measured out = {m->summary.median, m->summary.lo95, m->summary.hi95, NULL, NULL};
 	if (decl->exact && isnan(out.lo))
 		out.lo = out.hi = out.median;

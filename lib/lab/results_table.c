@@ -24,7 +24,7 @@ static json_t *declaration(const rv_experiment *exp) {
 		                                        p->unit, "help", p->help));
 	}
 	for (int i = 0; i < exp->n_metrics; i++) {
-		const rv_metric *m = &exp->metrics[i];
+		const rv_experiment_metric *m = &exp->metrics[i];
 		json_array_append_new(
 		        metrics,
 		        json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:s?, s:s}", "name", m->name,
@@ -94,7 +94,7 @@ static json_t *point_json(const rv_results *r, int p) {
 
 /* A memory-bound value of other hardware scaled to this machine's read bandwidth: NaN when unknown. */
 static double scaled_expectation(const rv_results *r, const rv_documented_row *row,
-                                 const rv_metric *metric, const char *bandwidth_csv) {
+                                 const rv_experiment_metric *metric, const char *bandwidth_csv) {
 	double there, here = NAN;
 	size_t n_runs = json_array_size(r->runs);
 	if (metric->roofline == NULL || row->hardware[0] == 0 || n_runs == 0)

@@ -15,13 +15,13 @@
 typedef struct rv_train_log rv_train_log;
 
 typedef struct rv_train_log_options {
-	const char *path;            /* of the HDF5 file */
-	const char *title;           /* "nano", of the one point */
-	const char *identity;        /* of everything that decides the result */
-	const rv_metric *metrics;    /* borrowed; [0] is the step */
-	int n_metrics;               /* at most RV_MAX_METRICS */
-	int fresh;                   /* 1: an older journal is kept as <path>.journal.old */
-	const rv_run_config *config; /* seed, n_threads, inputs: provenance */
+	const char *path;                    /* of the HDF5 file */
+	const char *title;                   /* "nano", of the one point */
+	const char *identity;                /* of everything that decides the result */
+	const rv_experiment_metric *metrics; /* borrowed; [0] is the step */
+	int n_metrics;                       /* at most RV_MAX_METRICS */
+	int fresh;                           /* 1: an older journal is kept as <path>.journal.old */
+	const rv_run_config *config;         /* seed, n_threads, inputs: provenance */
 	int argc;
 	char **argv;
 } rv_train_log_options;

@@ -12,7 +12,7 @@
 
 enum { N_POINTS = 3 };
 
-static const rv_metric metrics[] = {
+static const rv_experiment_metric metrics[] = {
         {"speed", "op/s", "speed", "operations a second", RV_HIGHER, 0, 0, "speed_pct", "%.1f"},
         {"speed_pct", "%", "of roof", "share of the roof", RV_HIGHER, 0, 0, NULL, "%.1f"},
 };

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 static char folder[256], path[512], journal[600];
-static const rv_metric metrics[] = {
+static const rv_experiment_metric metrics[] = {
         {"step", "", "step", "", RV_HIGHER, 0, 0, NULL, "%.0f"},
         {"loss", "nats", "loss", "", RV_LOWER, 0, 0, NULL, "%.4f"},
         {"valid", "nats", "held out", "", RV_LOWER, 0, 0, NULL, "%.4f"},

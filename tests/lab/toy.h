@@ -73,7 +73,7 @@ static const rv_param toy_params[] = {
         {"hue", "", "a query", RV_PARAM_QUERY, RV_PARAM_TEXT, toy_queries, 3},
         {"m", "links", "a build", RV_PARAM_BUILD, RV_PARAM_NUMBER, toy_builds, 2},
 };
-static const rv_metric toy_metrics[TOY_METRICS] = {
+static const rv_experiment_metric toy_metrics[TOY_METRICS] = {
         {"speed", "op/s", "speed", "operations a second", RV_HIGHER, 0, 0, NULL, "%.1f"},
         {"size", "bytes", "size", "size", RV_LOWER, 1, 0, NULL, "%.0f"},
         {"quality", "%", "quality", "never measurable", RV_HIGHER, 1, 0, NULL, "%.2f"},
