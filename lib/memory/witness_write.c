@@ -19,7 +19,8 @@ typedef struct batch {
 static rv_status write_batch(void *user, rv_db *db) {
 	batch *b = user;
 	const rv_witness_item *item = b->first;
-	for (int64_t i = 0; i < b->n; i++, item = item->next)
+	/* the last one's `next` is not the batch's: an append may be setting it */
+	for (int64_t i = 0; i < b->n; i++, item = i < b->n ? item->next : NULL)
 		RV_TRY(rv_witness_chain_add(db, &b->chain, item->values));
 	return rv_witness_chain_write(b->w->store, db, &b->chain);
 }
