@@ -37,6 +37,10 @@ typedef struct group {
 	rv_child *child;
 	int *members, *order, *failures_before; /* [n] */
 	char *dropped;                          /* [n] */
+	double *first_s; /* [n] what repetition 0 took, in this process; 0: nothing known */
+	double begin_s,
+	        extra_s;      /* when the first fixture was begun; what was more than the minimum n */
+	int n_begun, n_later; /* points without the minimum n: of fixtures begun, of later ones */
 	int n;
 	int done, total; /* repetitions of this process, for progress */
 	rv_record record;
@@ -143,25 +147,46 @@ static void report(const group *g, const char *label) {
 	s->progress(s->user, &(rv_sweep_progress){g->done, g->total, elapsed_s(s), left, label});
 }
 
-/* Which points can still reach the minimum n in the time left: while their cost is too much for it, the
- * last one goes. A point that has the minimum already costs nothing here. */
-static void drop_unaffordable(group *g) {
-	const rv_sweep *s = g->sweep;
-	double left = left_s(s), need = 0;
+/* Later repetitions over the first ones, of the points that have both: often the first also does what
+ * is done once. 1: there is none. */
+static double later_over_first(const group *g) {
+	double first = 0, later = 0;
 	for (int i = 0; i < g->n; i++) {
-		const rv_point_result *r = &s->results->results[g->members[i]];
-		int more = s->exp->min_n - r->n_done;
-		if (!g->dropped[i] && more > 0)
-			need += more * r->cost_s;
+		const rv_point_result *r = &g->sweep->results->results[g->members[i]];
+		first += r->n_done > 1 ? g->first_s[i] : 0;
+		later += r->n_done > 1 && g->first_s[i] > 0 ? r->cost_s : 0;
+	}
+	return first > 0 ? later / first : 1;
+}
+
+/* What a member is expected to take until it has the minimum n. */
+static double need_s(const group *g, int member, double ratio) {
+	const rv_sweep *s = g->sweep;
+	const rv_point_result *r = &s->results->results[g->members[member]];
+	int more = s->exp->min_n - r->n_done;
+	double each = r->n_done == 1 && g->first_s[member] > 0 ? r->cost_s * ratio : r->cost_s;
+	return more > 0 && wanted(s, g->members[member], g->failures_before[member]) > 0 ? more * each
+	                                                                                 : 0;
+}
+
+/* Which points can still reach the minimum n in the time left: while their cost is too much for it, the
+ * last one goes. A point that has the minimum already costs nothing here. Judged anew after every
+ * round: what looked dear by its first repetition may come back. Returns the need of those that stay.
+ */
+static double drop_unaffordable(group *g) {
+	double left = left_s(g->sweep), need = 0, ratio = later_over_first(g);
+	for (int i = 0; i < g->n; i++) {
+		g->dropped[i] = 0;
+		need += need_s(g, i, ratio);
 	}
 	for (int i = g->n - 1; i >= 0 && need > left; i--) {
-		const rv_point_result *r = &s->results->results[g->members[i]];
-		int more = s->exp->min_n - r->n_done;
-		if (g->dropped[i] || more <= 0)
-			continue;
-		g->dropped[i] = 1;
-		need -= more * r->cost_s;
+		double own = need_s(g, i, ratio);
+		if (own == need && ratio == 1 && g->first_s[i] > 0 && g->first_s[i] < left)
+			break; /* one shows what second repetitions take */
+		g->dropped[i] = own > 0;
+		need -= own;
 	}
+	return need;
 }
 
 static void shuffle(int *order, int n, rv_rng *rng) {
@@ -174,11 +199,30 @@ static void shuffle(int *order, int n, rv_rng *rng) {
 	}
 }
 
-/* Repetition 0 of all points, then the rest, round after round. When the budget is spent no point is
- * begun, and those that have the minimum rest; the others were dropped before unless they could still
- * reach it. */
+/* What later fixtures are expected to take for the minimum n: a point as those so far, set-up included.
+ */
+static double later_s(const group *g) {
+	double spent = elapsed_s(g->sweep) - g->begin_s - g->extra_s;
+	return g->n_begun ? g->n_later * spent / g->n_begun : 0;
+}
+
+/* Does a point rest in this round? When the budget is spent none is begun, and those that have the
+ * minimum rest; these rest also while what is left is wanted by points that have not. */
+static int rests(const group *g, int member, double need) {
+	const rv_sweep *s = g->sweep;
+	const rv_point_result *r = &s->results->results[g->members[member]];
+	if (g->dropped[member])
+		return 1;
+	if (r->n_done > 0 && r->n_done < s->exp->min_n)
+		return 0;
+	return left_s(s) <= (r->n_done == 0 ? 0 : need + later_s(g) + r->cost_s);
+}
+
+/* Repetition 0 of all points, then the rest, round after round; points that cannot reach the minimum
+ * are left out. */
 static rv_status rounds(group *g) {
 	const rv_sweep *s = g->sweep;
+	double need = 0;
 	for (int round = 0, active = 1; active > 0; round++) {
 		rv_rng rng;
 		rv_rng_stream(&rng, s->config->seed, (uint64_t)round);
@@ -186,10 +230,9 @@ static rv_status rounds(group *g) {
 		active = 0;
 		for (int i = 0; i < g->n; i++) {
 			int member = g->order[i], point = g->members[member];
-			int n_done = s->results->results[point].n_done;
-			int over = left_s(s) <= 0 && (n_done == 0 || n_done >= s->exp->min_n);
-			if (g->dropped[member] || over ||
-			    wanted(s, point, g->failures_before[member]) == 0)
+			const rv_point_result *r = &s->results->results[point];
+			int n_done = r->n_done;
+			if (wanted(s, point, g->failures_before[member]) == 0 || rests(g, member, need))
 				continue;
 			if (is_cancelled(s))
 				return rv_fail(RV_ERR_CANCELLED, "interrupted");
@@ -197,10 +240,13 @@ static rv_status rounds(group *g) {
 			RV_TRY(measure(g, point));
 			if (!rv_child_alive(g->child))
 				return RV_OK;
+			if (n_done == 0)
+				g->first_s[member] = r->cost_s;
+			g->extra_s += n_done >= s->exp->min_n ? r->cost_s : 0;
 			g->done++;
 			active++;
 		}
-		drop_unaffordable(g);
+		need = drop_unaffordable(g);
 	}
 	return RV_OK;
 }
@@ -223,6 +269,7 @@ static rv_status run_fixture(group *g) {
 	for (int i = 0; i < g->n; i++) {
 		g->failures_before[i] = s->results->results[g->members[i]].n_failures;
 		g->dropped[i] = 0;
+		g->first_s[i] = 0;
 	}
 	report(g, "set-up");
 	rv_status status = rv_child_start(&g->child, s->exp, s->config, points, g->n, limit_s(s, 0));
@@ -257,9 +304,18 @@ static int same_fixture(const rv_experiment *exp, const rv_point *a, const rv_po
 	return 1;
 }
 
+/* Points from `first` on that have not the minimum n. */
+static int n_short(const rv_sweep *s, int first) {
+	int n = 0;
+	for (int p = first; p < s->results->n_points; p++)
+		n += wanted(s, p, RV_MAX_FAILURES) > 0 && s->results->results[p].n_done < s->exp->min_n;
+	return n;
+}
+
 static rv_status run_fixtures(group *g) {
 	const rv_sweep *s = g->sweep;
 	const rv_results *r = s->results;
+	g->begin_s = elapsed_s(s);
 	for (int first = 0, next; first < r->n_points; first = next) {
 		g->n = 0;
 		for (next = first;
@@ -269,6 +325,8 @@ static rv_status run_fixtures(group *g) {
 				g->members[g->n++] = next;
 		if (is_cancelled(s))
 			return rv_fail(RV_ERR_CANCELLED, "interrupted");
+		g->n_later = n_short(s, next);
+		g->n_begun += n_short(s, first) - g->n_later;
 		if (g->n > 0 && left_s(s) > 0)
 			RV_TRY(run_fixture(g));
 	}
@@ -290,11 +348,14 @@ rv_status rv_sweep_run(const rv_sweep *s) {
 	if (status == RV_OK)
 		status = RV_ALLOC(&g->dropped, r->n_points, "sweep");
 	if (status == RV_OK)
+		status = RV_ALLOC(&g->first_s, r->n_points, "sweep");
+	if (status == RV_OK)
 		status = run_fixtures(g);
 	rv_free(g->members);
 	rv_free(g->order);
 	rv_free(g->failures_before);
 	rv_free(g->dropped);
+	rv_free(g->first_s);
 	rv_free(g);
 	return status;
 }

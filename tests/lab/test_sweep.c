@@ -287,6 +287,38 @@ static void budget(void **state) {
 	toy_close(&s);
 }
 
+/* By their first repetitions (0.6 s) the three points of a fixture would take 7.2 s more to their minimum
+ * of 5, and there are 6 s; by the others it is little. Points that were dropped come back. */
+static void dear_beginning(void **state) {
+	(void)state;
+	rv_experiment exp = toy_experiment;
+	exp.budget_s[RV_PROFILE_QUICK] = 8;
+	exp.min_n = exp.max_n[RV_PROFILE_QUICK] = 5;
+	toy.first_us = 600000;
+	toy_session s;
+	assert_int_equal(toy_open(&s, &exp, path, NULL), RV_OK);
+	assert_int_equal(toy_measure(&s, &exp, rv_now_ns()), RV_OK);
+	for (int p = 0; p < s.n_points; p++)
+		assert_int_equal(s.results.results[p].n_done, 5);
+	toy_close(&s);
+}
+
+/* Later fixtures get their minimum before earlier ones get more than theirs. */
+static void first_come(void **state) {
+	(void)state;
+	rv_experiment exp = toy_experiment;
+	exp.budget_s[RV_PROFILE_QUICK] = 3;
+	exp.min_n = 2;
+	exp.max_n[RV_PROFILE_QUICK] = 8;
+	toy.sleep_us = 150000;
+	toy_session s;
+	assert_int_equal(toy_open(&s, &exp, path, NULL), RV_OK);
+	assert_int_equal(toy_measure(&s, &exp, rv_now_ns()), RV_OK);
+	for (int p = 0; p < s.n_points; p++)
+		assert_true(s.results.results[p].n_done >= 2);
+	toy_close(&s);
+}
+
 /* A journal in which a repetition stands twice is refused. */
 static void repeated_repetition(void **state) {
 	(void)state;
@@ -318,6 +350,8 @@ int main(void) {
 	        cmocka_unit_test_setup(failing_point, fresh),
 	        cmocka_unit_test_setup(failing_setup, fresh),
 	        cmocka_unit_test_setup(budget, fresh),
+	        cmocka_unit_test_setup(dear_beginning, fresh),
+	        cmocka_unit_test_setup(first_come, fresh),
 	        cmocka_unit_test_setup(repeated_repetition, fresh),
 	};
 	return cmocka_run_group_tests(tests, make_path, remove_path);

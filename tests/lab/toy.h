@@ -30,6 +30,7 @@ typedef struct toy_faults {
 	int fail_run_of;     /* point index, or -1 */
 	int cancel_after;    /* repetitions until the sweep is cancelled; 0: never */
 	useconds_t sleep_us; /* of each repetition */
+	useconds_t first_us; /* of repetition 0 besides */
 	toy_end setup_end, run_end, teardown_end;
 	int end_build;                /* index of the build value whose fixture that happens to */
 	int end_repetition;           /* run_end: in this repetition of any point */
@@ -112,6 +113,8 @@ static rv_status toy_run(void *fixture, const rv_point *p, int repetition, rv_re
 	toy.runs_of[p->index][repetition]++;
 	if (toy.sleep_us > 0)
 		usleep(toy.sleep_us);
+	if (toy.first_us > 0 && repetition == 0)
+		usleep(toy.first_us);
 	record->values[TOY_SPEED] = toy_speed(p, repetition);
 	if (repetition == 0) {
 		record->values[TOY_SIZE] = 10 + p->index;
