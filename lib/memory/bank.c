@@ -350,6 +350,7 @@ rv_status rv_bank_stats_get(rv_bank *bank, rv_bank_stats *out) {
 	rv_hnsw_stats s = rv_hnsw_get_stats(bank->index);
 	*out = (rv_bank_stats){.capacity = bank->options.capacity,
 	                       .rebuilt = bank->rebuilt,
+	                       .caught_up = bank->n_caught_up,
 	                       .why_rebuilt = bank->why_rebuilt};
 	pthread_rwlock_rdlock(&bank->lock);
 	for (int64_t i = 0; i < bank->n_entries; i++) {

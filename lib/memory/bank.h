@@ -3,8 +3,9 @@
  * The store holds them whole; the bank keeps a vector and a few figures of each resident, in an HNSW
  * index (cosine) whose ids are the rows' keys. The index follows the commits, in their order, on the
  * store's writer thread, so it holds exactly what is committed. rv_bank_save keeps it in
- * DIR/bank-<variant>.hnsw; at open that file is used if it is whole and holds the same rows (number,
- * keys and a checksum of their content), and the index is built from the store if not.
+ * DIR/bank-<variant>.hnsw. At open that file is used if it is whole and, once the rows it lacks are
+ * added, holds what the store holds (number, keys, hashes of all vectors); if not, the index is built
+ * from the store.
  *
  * Thread-safe between open and close: any number of callers of every function. One bank of a variant
  * may be open on a store.
@@ -83,7 +84,6 @@ typedef struct rv_bank_hit {
 rv_status rv_bank_search(rv_bank *bank, const float *query, const rv_bank_query *how, rv_bank_hit *hits,
                          int64_t *n);
 
-/* Mean decayed quality of the k nearest: what the realtime optimiser asks. 0 of an empty bank. */
 int64_t rv_bank_count(rv_bank *bank);
 
 typedef struct rv_bank_stats {
@@ -93,6 +93,7 @@ typedef struct rv_bank_stats {
 	int64_t oldest, newest;  /* created_at; 0 when empty */
 	size_t resident_bytes;   /* vectors, links, figures */
 	int rebuilt;             /* was the index built at open? */
+	int64_t caught_up;       /* rows that were added to the loaded index at open */
 	const char *why_rebuilt; /* "" if not; lives as long as the bank */
 } rv_bank_stats;
 rv_status rv_bank_stats_get(rv_bank *bank, rv_bank_stats *out);

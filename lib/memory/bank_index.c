@@ -1,7 +1,7 @@
 /* The bank's index: built from the store, kept in a file beside it, compared with it. */
-#include "base/file.h"
 #include "base/mem.h"
 #include "memory/bank_internal.h"
+#include "memory/hnsw_file.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -18,6 +18,12 @@ static rv_status read_entries(void *user, rv_db *db) {
 	return rv_bank_rows_entries(db, bank->options.variant, take_entry, bank);
 }
 
+/* What is evicted goes after what is added, and removed nodes stay until a repair. */
+static int64_t index_capacity(const rv_bank *bank) {
+	int64_t most = bank->options.capacity > bank->n_live ? bank->options.capacity : bank->n_live;
+	return 2 * most + 65536;
+}
+
 static rv_status create_index(rv_bank *bank, rv_hnsw **out) {
 	rv_hnsw_options o = rv_hnsw_defaults();
 	o.dim = RV_EMBEDDING_DIM;
@@ -25,9 +31,7 @@ static rv_status create_index(rv_bank *bank, rv_hnsw **out) {
 	o.ef_construction = bank->options.ef_construction;
 	o.ef_search = bank->options.ef_search;
 	o.seed = bank->options.seed;
-	/* what is evicted goes after what is added, and removed nodes stay until a repair */
-	int64_t most = bank->options.capacity > bank->n_live ? bank->options.capacity : bank->n_live;
-	o.capacity = 2 * most + 65536;
+	o.capacity = index_capacity(bank);
 	return rv_hnsw_create(out, &o);
 }
 
@@ -52,26 +56,122 @@ static rv_status build_from(void *user, rv_db *db) {
 	return RV_OK;
 }
 
-static rv_status build(rv_bank *bank) {
-	building b = {.bank = bank};
+static rv_status build(rv_bank *bank, building *b) {
 	RV_TRY(create_index(bank, &bank->index));
+	return rv_store_read(bank->store, build_from, b);
+}
+
+/* ---- the file: a cache of the above ---- */
+
+static rv_status file_path(const rv_bank *bank, char out[4096]) {
+	int n = snprintf(out, 4096, "%s/bank-%s.hnsw", rv_store_dir(bank->store),
+	                 rv_variant_name(bank->options.variant));
+	return n < 4096 ? RV_OK
+	                : rv_fail(RV_ERR_INVALID, "%s: too long a path", rv_store_dir(bank->store));
+}
+
+/* Reads the rows in order: those the index lacks are added, all are counted into *is. */
+typedef struct comparing {
+	building building;
+	rv_hnsw_identity is;
+} comparing;
+
+static rv_status compare_from(void *user, rv_db *db) {
+	comparing *c = user;
+	rv_bank *bank = c->building.bank;
+	uint64_t *keys = c->building.keys;
+	float *x = c->building.embeddings;
+	int64_t after = 0, found = CHUNK;
+	while (found == CHUNK) {
+		RV_TRY(rv_bank_rows_embeddings(db, bank->options.variant, after, CHUNK, keys, x,
+		                               &found));
+		for (int64_t i = 0; i < found; i++) {
+			const float *vector = x + i * RV_EMBEDDING_DIM;
+			RV_TRY(rv_hnsw_identity_add(&c->is, bank->index, keys[i], vector));
+			if (rv_hnsw_has(bank->index, keys[i]))
+				continue;
+			RV_TRY(rv_hnsw_add(bank->index, keys[i], vector));
+			bank->n_caught_up++;
+		}
+		if (found > 0)
+			after = (int64_t)keys[found - 1];
+	}
+	return RV_OK;
+}
+
+/* RV_ERR_MISMATCH: a sound index of other rows. */
+static rv_status compare(rv_bank *bank, building *b) {
+	comparing c = {.building = *b};
+	RV_TRY(rv_store_read(bank->store, compare_from, &c));
+	const rv_hnsw_identity has = rv_hnsw_identify(bank->index);
+	if (!rv_hnsw_identity_equal(&c.is, &has))
+		return rv_fail(RV_ERR_MISMATCH, "holds %llu vectors, not those of the %llu rows",
+		               (unsigned long long)has.n, (unsigned long long)c.is.n);
+	return RV_OK;
+}
+
+static rv_status check_made_so(const rv_bank *bank) {
+	const rv_hnsw_options *o = rv_hnsw_get_options(bank->index);
+	if (o->dim != RV_EMBEDDING_DIM || o->metric != RV_METRIC_COSINE || o->m != bank->options.m ||
+	    o->ef_construction != bank->options.ef_construction ||
+	    o->ef_search != bank->options.ef_search || o->seed != bank->options.seed)
+		return rv_fail(RV_ERR_MISMATCH, "made with other parameters");
+	return RV_OK;
+}
+
+static rv_status load(rv_bank *bank, building *b) {
+	char path[4096];
+	const rv_hnsw_load_options o = {.capacity = index_capacity(bank)};
+	RV_TRY(file_path(bank, path));
+	RV_TRY(rv_hnsw_load(&bank->index, path, &o));
+	rv_status st = check_made_so(bank);
+	if (st == RV_OK)
+		st = compare(bank, b);
+	if (st != RV_OK) {
+		rv_hnsw_destroy(bank->index);
+		bank->index = NULL;
+		bank->n_caught_up = 0;
+	}
+	return st;
+}
+
+static rv_status open_index(rv_bank *bank, building *b) {
+	rv_status st = load(bank, b);
+	atomic_store(&bank->changes, st == RV_OK && bank->n_caught_up == 0 ? 0 : 1);
+	if (st == RV_OK)
+		return RV_OK;
+	bank->rebuilt = bank->n_live > 0;
+	if (bank->rebuilt) {
+		snprintf(bank->why_rebuilt, sizeof bank->why_rebuilt, "%s", rv_error_message());
+		rv_logf(rv_store_log(bank->store), st == RV_ERR_NOT_FOUND ? RV_LOG_INFO : RV_LOG_WARN,
+		        "%s: building the index of bank '%s' anew: %s", rv_store_path(bank->store),
+		        rv_variant_name(bank->options.variant), bank->why_rebuilt);
+	}
+	st = build(bank, b);
+	return st == RV_OK ? RV_OK : rv_fail_in(st, rv_store_path(bank->store));
+}
+
+rv_status rv_bank_index_open(rv_bank *bank) {
+	building b = {.bank = bank};
+	RV_TRY(rv_store_read(bank->store, read_entries, bank));
 	rv_status st = RV_ALLOC(&b.keys, CHUNK, "keys");
 	if (st == RV_OK)
 		st = RV_ALLOC(&b.embeddings, (size_t)CHUNK * RV_EMBEDDING_DIM, "embeddings");
 	if (st == RV_OK)
-		st = rv_store_read(bank->store, build_from, &b);
+		st = open_index(bank, &b);
 	rv_free(b.keys);
 	rv_free(b.embeddings);
 	return st;
 }
 
-rv_status rv_bank_index_open(rv_bank *bank) {
-	RV_TRY(rv_store_read(bank->store, read_entries, bank));
-	return build(bank);
-}
-
 rv_status rv_bank_index_save(rv_bank *bank) {
-	(void)bank;
+	char path[4096];
+	uint64_t changes = atomic_load(&bank->changes);
+	if (changes == bank->saved_changes)
+		return RV_OK;
+	RV_TRY(file_path(bank, path));
+	RV_TRY(rv_hnsw_save(bank->index, path));
+	bank->saved_changes = changes;
 	return RV_OK;
 }
 

@@ -32,6 +32,7 @@ struct rv_bank {
 	uint64_t saved_changes;
 	pthread_mutex_t save_lock;
 	int rebuilt;
+	int64_t n_caught_up; /* rows the loaded index lacked */
 	char why_rebuilt[256];
 };
 

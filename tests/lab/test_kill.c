@@ -1,13 +1,10 @@
-/* Sweeps that are killed, or refused their writes, at every single write, and resumed. The calls that
- * change files are defined here, so that those of every library come by. */
+/* Sweeps that are killed, or refused their writes, at every single write, and resumed. */
 #include "tests/lab/program.h"
+#include "tests/support/write_shim.h"
 
-#include <errno.h>
 #include <glob.h>
 #include <hdf5.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STEP 9
@@ -19,132 +16,6 @@
 #ifndef STEP
 #define STEP 1
 #endif
-
-/* ---- the shim ---- */
-
-typedef enum shim_mode {
-	SHIM_COUNT,
-	SHIM_KILL,      /* before call number `at` */
-	SHIM_TEAR,      /* likewise, when half of what it writes is written */
-	SHIM_FULL,      /* that call writes half, and nothing can be written or synced from then on */
-	SHIM_READ_ONLY, /* no change at all from that call on */
-} shim_mode;
-
-typedef struct shim {
-	shim_mode mode;
-	pid_t pid; /* the process concerned */
-	long at, n;
-} shim;
-
-/* Set by the test, counted by the program it starts: shared. */
-static shim *the_shim;
-
-/* What becomes of a call: -1 it fails (errno is set), 0 it is made, 1 it writes half. */
-static int meet(int is_write, int is_sync) {
-	shim *s = the_shim;
-	if (s == NULL || s->pid != getpid())
-		return 0;
-	long n = ++s->n;
-	if (s->mode == SHIM_COUNT || n < s->at)
-		return 0;
-	if (s->mode == SHIM_KILL || (s->mode == SHIM_TEAR && !is_write))
-		kill(getpid(), SIGKILL);
-	if (s->mode == SHIM_TEAR)
-		return 1;
-	if (s->mode == SHIM_READ_ONLY) {
-		errno = EROFS;
-		return -1;
-	}
-	if (is_write && n == s->at)
-		return 1;
-	errno = ENOSPC;
-	return is_write || is_sync ? -1 : 0;
-}
-
-static int is_watched(int fd) {
-	struct stat st;
-	return the_shim != NULL && fd > 2 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
-}
-
-static ssize_t meet_write(int fd, const void *data, size_t size, off_t at) {
-	int half = is_watched(fd) ? meet(1, 0) : 0;
-	if (half < 0)
-		return -1;
-	size_t n = half ? size / 2 : size;
-	long done = at < 0 ? syscall(SYS_write, fd, data, n) : syscall(SYS_pwrite64, fd, data, n, at);
-	if (half && the_shim->mode == SHIM_TEAR)
-		kill(getpid(), SIGKILL);
-	if (half && n == 0) {
-		errno = ENOSPC;
-		return -1;
-	}
-	return done;
-}
-
-ssize_t write(int fd, const void *data, size_t size) {
-	return meet_write(fd, data, size, -1);
-}
-
-ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
-	return meet_write(fd, data, size, at);
-}
-
-ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) {
-	return pwrite(fd, data, size, at);
-}
-
-int ftruncate(int fd, off_t size) {
-	return is_watched(fd) && meet(0, 0) < 0 ? -1 : (int)syscall(SYS_ftruncate, fd, size);
-}
-
-int ftruncate64(int fd, off64_t size) {
-	return ftruncate(fd, size);
-}
-
-int fsync(int fd) {
-	return is_watched(fd) && meet(0, 1) < 0 ? -1 : (int)syscall(SYS_fsync, fd);
-}
-
-int fdatasync(int fd) {
-	return is_watched(fd) && meet(0, 1) < 0 ? -1 : (int)syscall(SYS_fdatasync, fd);
-}
-
-int rename(const char *from, const char *to) {
-	return meet(0, 0) < 0 ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
-}
-
-int unlink(const char *path) {
-	return meet(0, 0) < 0 ? -1 : (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
-}
-
-static int meet_open(const char *path, int flags, va_list args) {
-	int creates = (flags & (O_CREAT | O_WRONLY | O_RDWR | O_TRUNC)) != 0;
-	mode_t mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
-	if (creates && strncmp(path, "/dev/", 5) != 0 && strncmp(path, "/proc/", 6) != 0 &&
-	    meet(0, 0) < 0)
-		return -1;
-	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
-}
-
-int open(const char *path, int flags, ...) {
-	va_list args;
-	va_start(args, flags);
-	int fd = meet_open(path, flags, args);
-	va_end(args);
-	return fd;
-}
-
-int open64(const char *path, int flags, ...) {
-	va_list args;
-	va_start(args, flags);
-	int fd = meet_open(path, flags, args);
-	va_end(args);
-	return fd;
-}
-
-static void arm(void) {
-	the_shim->pid = getpid();
-}
 
 /* ---- the sweep: 2 fixtures x 2 points x 3 repetitions ---- */
 
@@ -331,8 +202,7 @@ static void forget_runs(void) {
 static int begin(void **state) {
 	(void)state;
 	H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-	the_shim =
-	        mmap(NULL, sizeof *the_shim, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	shim_make();
 	small = toy_experiment;
 	small.max_n[RV_PROFILE_QUICK] = N_REPS;
 	forget_runs();

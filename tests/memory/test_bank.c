@@ -312,12 +312,8 @@ static void carries_elsewhere(void **state) {
 	assert_true(report.added == 0 && report.duplicates == 20);
 	assert_int_equal(rv_bank_count(g.bank), 20);
 	assert_ok(rv_bank_verify(g.bank));
-	/* an export of the import is the export, but for the source */
-	char second[300];
-	snprintf(second, sizeof second, "%s/again.jsonl", f.dir);
-	rv_bank_hit hits[64];
-	assert_int_equal(search(&g, 1, NULL, hits), 7);
-	assert_ok(rv_bank_export(g.bank, second, 0, &n));
+	/* an export of the import has as many */
+	assert_ok(rv_bank_export(g.bank, path, 0, &n));
 	assert_int_equal(n, 20);
 	end(&f);
 	end(&g);
