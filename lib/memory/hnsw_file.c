@@ -13,6 +13,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "arrays are written as
 
 #define MAGIC "RVHNSW\r\n"
 #define PAGE 4096
+#define CODEC_ALIGN 4
 #define COUNT_ONE(type, name, elements) +1
 enum { N_ARRAYS = RV_HNSW_ARRAYS(COUNT_ONE), N_SECTIONS = N_ARRAYS + 1, DIGEST_BYTES = 32 };
 
@@ -32,14 +33,14 @@ _Static_assert(sizeof(file_section) == 40, "on disk");
 
 typedef struct file_body {
 	uint64_t file_bytes;
-	int32_t metric, dim, m, ef_construction, ef_search, sketch;
+	int32_t metric, dim, m, ef_construction, ef_search, sketch, rerank, codes_only;
 	uint64_t seed;
 	int64_t capacity, n_slots, n_live, n_removed, upper_used;
 	uint64_t entry;
-	uint32_t n_sections, reserved;
+	uint32_t n_sections, has_codec;
 	file_section sections[N_SECTIONS];
 } file_body;
-_Static_assert(sizeof(file_body) == 96 + N_SECTIONS * 40, "on disk");
+_Static_assert(sizeof(file_body) == 104 + N_SECTIONS * 40, "on disk");
 
 #define HEADER_BYTES (sizeof(file_start) + sizeof(file_body))
 
@@ -76,6 +77,8 @@ static file_body describe(const rv_hnsw *h, const view views[N_SECTIONS]) {
 	                  .ef_construction = o->ef_construction,
 	                  .ef_search = o->ef_search,
 	                  .sketch = o->sketch,
+	                  .rerank = o->rerank,
+	                  .codes_only = o->codes_only,
 	                  .seed = o->seed,
 	                  .capacity = o->capacity,
 	                  .n_slots = atomic_load(&h->n_slots),
@@ -83,7 +86,8 @@ static file_body describe(const rv_hnsw *h, const view views[N_SECTIONS]) {
 	                  .n_removed = atomic_load(&h->n_removed),
 	                  .upper_used = h->upper_used,
 	                  .entry = atomic_load(&h->entry),
-	                  .n_sections = N_SECTIONS};
+	                  .n_sections = N_SECTIONS,
+	                  .has_codec = o->codec != NULL};
 	size_t at = HEADER_BYTES;
 	for (int i = 0; i < N_SECTIONS; i++) {
 		file_section *s = &body.sections[i];
@@ -131,16 +135,17 @@ static rv_status save(const rv_hnsw *h, rv_writer *w) {
 	RV_TRY(emit(&body, views, emit_hash, &hash));
 	crypto_generichash_final(&hash, start.digest, DIGEST_BYTES);
 	RV_TRY(rv_writer_write(w, &start, sizeof start));
-	return emit(&body, views, emit_file, w);
+	RV_TRY(emit(&body, views, emit_file, w));
+	if (!h->options.codec)
+		return RV_OK;
+	RV_TRY(rv_writer_pad(w, CODEC_ALIGN));
+	return rv_codec_save(h->options.codec, w);
 }
 
 rv_status rv_hnsw_save(rv_hnsw *h, const char *path) {
 	rv_writer *w;
 	if (sodium_init() < 0)
 		return rv_fail(RV_ERR_UNSUPPORTED, "%s: libsodium does not start", path);
-	if (h->options.codec)
-		return rv_fail(RV_ERR_UNSUPPORTED,
-		               "%s: an index with codes is not saved: code it again", path);
 	RV_TRY(rv_writer_open(&w, path));
 	pthread_rwlock_wrlock(&h->gate);
 	const rv_status status = save(h, w);
@@ -186,14 +191,16 @@ static rv_status read_start(const source *s, file_body *body) {
 	if (body->file_bytes > s->size)
 		return rv_fail(RV_ERR_FORMAT, "%s: cut off at byte %zu of %llu", s->place, s->size,
 		               (unsigned long long)body->file_bytes);
-	crypto_generichash(digest, sizeof digest, s->data + sizeof start, s->size - sizeof start, NULL,
-	                   0);
+	if (body->file_bytes < HEADER_BYTES)
+		return wrong(s, "impossible length", (long long)body->file_bytes);
+	crypto_generichash(digest, sizeof digest, s->data + sizeof start,
+	                   body->file_bytes - sizeof start, NULL, 0);
 	if (memcmp(digest, start.digest, sizeof digest) != 0)
 		return rv_fail(RV_ERR_FORMAT, "%s: its bytes do not have its digest: it was changed",
 		               s->place);
-	return body->file_bytes == s->size
-	               ? RV_OK
-	               : wrong(s, "bytes after its end", (long long)body->file_bytes);
+	if (!body->has_codec && body->file_bytes != s->size)
+		return wrong(s, "bytes after its end", (long long)body->file_bytes);
+	return RV_OK;
 }
 
 /* Each section is the one expected here, where it is expected, as long as the counts say; no count is
@@ -212,7 +219,8 @@ static rv_status check_sections(const source *s, const file_body *body, const vi
 			               "%s: section %d is not '%s' of %zu bytes an element", s->place,
 			               i, name, views[i].element_bytes);
 		at = place_for(at, f->bytes);
-		if (f->offset != at || f->offset > s->size || f->bytes > s->size - f->offset)
+		if (f->offset != at || f->offset > body->file_bytes ||
+		    f->bytes > body->file_bytes - f->offset)
 			return rv_fail(RV_ERR_FORMAT, "%s: section '%s' is at byte %llu, expected %zu",
 			               s->place, name, (unsigned long long)f->offset, at);
 		if (f->bytes % f->element_bytes ||
@@ -222,7 +230,7 @@ static rv_status check_sections(const source *s, const file_body *body, const vi
 			               name, (unsigned long long)f->bytes, (long long)views[i].count);
 		at += f->bytes;
 	}
-	return at == s->size ? RV_OK : wrong(s, "bytes after the last section", (long long)at);
+	return at == body->file_bytes ? RV_OK : wrong(s, "bytes after the last section", (long long)at);
 }
 
 static int is_in(int64_t value, int64_t min, int64_t max) {
@@ -328,6 +336,9 @@ static rv_status check_graph(const source *s, rv_hnsw *h) {
 	if (status != RV_OK)
 		return status;
 	status = rv_hnsw_index_ids(h);
+	for (int64_t slot = 0; h->code_bytes && slot < n_slots && status == RV_OK; slot++)
+		if (rv_hnsw_state(h, (uint32_t)slot) != RV_HNSW_FREE)
+			status = rv_codec_check_code(h->options.codec, rv_hnsw_code(h, (uint32_t)slot));
 	if (status == RV_OK)
 		status = rv_hnsw_verify(h);
 	return status == RV_OK ? RV_OK : rv_fail_in(status, s->place);
@@ -335,52 +346,89 @@ static rv_status check_graph(const source *s, rv_hnsw *h) {
 
 /* ---- loading ---- */
 
-static rv_status fill(rv_hnsw *h, const source *s, const file_body *body, int map) {
+static rv_status fill(rv_hnsw *h, const source *s, const file_body *body,
+                      const rv_hnsw_load_options *o) {
 	view views[N_SECTIONS];
 	if (body->upper_used > h->upper_capacity)
 		return wrong(s, "more upper lists than there is room for", body->upper_used);
 	get_views(h, body->n_slots, body->upper_used, views);
 	RV_TRY(check_sections(s, body, views));
-	take_arrays(s, body, views, map);
+	take_arrays(s, body, views, o->map);
 	h->upper_used = body->upper_used;
 	atomic_store(&h->n_slots, body->n_slots);
 	atomic_store(&h->n_live, body->n_live);
 	atomic_store(&h->n_removed, body->n_removed);
 	atomic_store(&h->entry, body->entry);
 	RV_TRY(check_graph(s, h));
-	return rv_hnsw_learn_due(h, 0) ? rv_hnsw_learn(h, NULL, 0, NULL) : RV_OK;
+	return rv_hnsw_learn_due(h, 0) ? rv_hnsw_learn(h, NULL, 0, o->threads) : RV_OK;
+}
+
+/* What stands behind the sections. */
+static rv_status load_codec(rv_codec **out, const source *s, const file_body *body,
+                            const rv_hnsw_load_options *o) {
+	size_t at = (body->file_bytes + CODEC_ALIGN - 1) / CODEC_ALIGN * CODEC_ALIGN, used = 0;
+	if (!o->codec)
+		return rv_fail(RV_ERR_MISMATCH, "%s: an index of codes, and no place for its codec",
+		               s->place);
+	if (at > s->size)
+		return rv_fail(RV_ERR_FORMAT, "%s: cut off before its codec", s->place);
+	for (size_t i = body->file_bytes; i < at; i++)
+		if (s->data[i])
+			return wrong(s, "a byte before its codec is not 0", s->data[i]);
+	RV_TRY(rv_codec_load(out, s->data + at, s->size - at, &used, o->kernels, s->place));
+	if (used == s->size - at)
+		return RV_OK;
+	rv_codec_destroy(*out);
+	*out = NULL;
+	return wrong(s, "bytes after its codec", (long long)(at + used));
+}
+
+static rv_status create(rv_hnsw **out, const source *s, const file_body *body, const rv_codec *codec,
+                        const rv_hnsw_load_options *o) {
+	const rv_hnsw_options index = {.metric = (rv_metric)body->metric,
+	                               .dim = body->dim,
+	                               .m = body->m,
+	                               .ef_construction = body->ef_construction,
+	                               .ef_search = body->ef_search,
+	                               .capacity = o->capacity > body->capacity ? o->capacity
+	                                                                        : body->capacity,
+	                               .seed = body->seed,
+	                               .sketch = body->sketch,
+	                               .codec = codec,
+	                               .rerank = body->rerank,
+	                               .codes_only = body->codes_only,
+	                               .kernels = o->kernels};
+	rv_status status = rv_hnsw_create(out, &index);
+	if (status == RV_OK)
+		return RV_OK;
+	/* invalid is what the file says, not what the caller asked */
+	status = status == RV_ERR_NO_MEMORY ? status : RV_ERR_FORMAT;
+	return rv_fail_in(status, s->place);
 }
 
 static rv_status load(rv_hnsw **out, const source *s, const rv_hnsw_load_options *options) {
 	static const rv_hnsw_load_options none;
 	const rv_hnsw_load_options *o = options ? options : &none;
 	file_body body;
-	rv_hnsw *h;
+	rv_hnsw *h = NULL;
+	rv_codec *codec = NULL;
 	*out = NULL;
 	if (sodium_init() < 0)
 		return rv_fail(RV_ERR_UNSUPPORTED, "%s: libsodium does not start", s->place);
 	RV_TRY(read_start(s, &body));
 	RV_TRY(check_counts(s, &body));
-	const rv_hnsw_options index = {.metric = (rv_metric)body.metric,
-	                               .dim = body.dim,
-	                               .m = body.m,
-	                               .ef_construction = body.ef_construction,
-	                               .ef_search = body.ef_search,
-	                               .capacity = o->capacity > body.capacity ? o->capacity
-	                                                                       : body.capacity,
-	                               .seed = body.seed,
-	                               .sketch = body.sketch,
-	                               .kernels = o->kernels};
-	rv_status status = rv_hnsw_create(&h, &index);
-	if (status == RV_ERR_INVALID) /* what the file says, not what the caller asked */
-		status = RV_ERR_FORMAT;
-	if (status != RV_OK)
-		return rv_fail_in(status, s->place);
-	status = fill(h, s, &body, o->map);
+	if (body.has_codec)
+		RV_TRY(load_codec(&codec, s, &body, o));
+	rv_status status = create(&h, s, &body, codec, o);
+	if (status == RV_OK)
+		status = fill(h, s, &body, o);
 	if (status != RV_OK) {
 		rv_hnsw_destroy(h);
+		rv_codec_destroy(codec);
 		return status;
 	}
+	if (codec)
+		*o->codec = codec;
 	*out = h;
 	return RV_OK;
 }
@@ -392,8 +440,13 @@ rv_status rv_hnsw_load(rv_hnsw **out, const char *path, const rv_hnsw_load_optio
 	const source s = {map.data, map.size, path, map.fd};
 	rv_status status = load(out, &s, options);
 	if (status == RV_OK && (status = rv_map_check(&map)) != RV_OK) {
+		const int has_codec = rv_hnsw_get_options(*out)->codec != NULL;
 		rv_hnsw_destroy(*out);
 		*out = NULL;
+		if (has_codec) {
+			rv_codec_destroy(*options->codec);
+			*options->codec = NULL;
+		}
 	}
 	rv_map_close(&map);
 	return status;
@@ -403,41 +456,4 @@ rv_status rv_hnsw_load_memory(rv_hnsw **out, const void *data, size_t size, cons
                               const rv_hnsw_load_options *options) {
 	const source s = {data, size, place, -1};
 	return load(out, &s, options);
-}
-
-/* ---- what is in an index ---- */
-
-static void count_in(rv_hnsw_identity *identity, const rv_hnsw *h, uint64_t id, const float *kept) {
-	static const uint8_t key[crypto_shorthash_KEYBYTES] = "ruvltra identity";
-	uint64_t hash[2];
-	crypto_shorthash((uint8_t *)&hash[0], (const uint8_t *)&id, sizeof id, key);
-	crypto_shorthash((uint8_t *)&hash[1], (const uint8_t *)kept,
-	                 (size_t)h->options.dim * sizeof *kept, key);
-	identity->n++;
-	identity->ids += hash[0];
-	/* together: which vector goes with which id */
-	crypto_shorthash((uint8_t *)&hash[0], (const uint8_t *)hash, sizeof hash, key);
-	identity->vectors += hash[0];
-}
-
-rv_hnsw_identity rv_hnsw_identify(rv_hnsw *h) {
-	rv_hnsw_identity identity = {0};
-	pthread_rwlock_wrlock(&h->gate);
-	const int64_t n_slots = atomic_load(&h->n_slots);
-	for (int64_t slot = 0; slot < n_slots; slot++)
-		if (rv_hnsw_state(h, (uint32_t)slot) == RV_HNSW_LIVE)
-			count_in(&identity, h, h->ids[slot], rv_hnsw_vector(h, (uint32_t)slot));
-	pthread_rwlock_unlock(&h->gate);
-	return identity;
-}
-
-rv_status rv_hnsw_identity_add(rv_hnsw_identity *identity, rv_hnsw *h, uint64_t id,
-                               const float *vector) {
-	rv_hnsw_searcher *s;
-	RV_TRY(rv_hnsw_borrow(h, &s));
-	const rv_status status = rv_hnsw_take_vector(h, vector, s->query);
-	if (status == RV_OK)
-		count_in(identity, h, id, s->query);
-	rv_hnsw_give_back(h, s);
-	return status;
 }

@@ -2,7 +2,8 @@
  *
  * File, little-endian: a header (magic, version, digest, options, counts), a table of sections, and the
  * sections: the arrays of hnsw_internal.h as they lie in memory, from a multiple of 64 bytes on, of
- * 4096 where they are that long. The digest (BLAKE2b, 256 bits) covers every byte behind it.
+ * 4096 where they are that long. The digest (BLAKE2b, 256 bits) covers every byte behind it but those
+ * of the codec that ends an index of codes, which has a checksum of its own.
  *
  * Loading believes nothing: the digest first, then each option, count and section against the bytes
  * that are there, then every link, level, degree, tree edge, id and vector. What is wrong is named with
@@ -23,6 +24,10 @@ typedef struct rv_hnsw_load_options {
 	int map; /* share the file's pages until they are written to, which leaves the file as it is;
 	          * the file must then not be cut short while the index lives. 0: read into memory,
 	          * which lies in huge pages and is searched faster. */
+	/* Receives the codec of an index that has codes, the caller's to destroy after the index. NULL:
+	 * such an index is refused. */
+	rv_codec **codec;
+	rv_threads *threads;       /* that sketches, which are not kept, are made anew with; or NULL */
 	const rv_kernels *kernels; /* NULL: of the strongest level */
 } rv_hnsw_load_options;
 

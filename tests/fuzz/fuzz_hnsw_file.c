@@ -35,11 +35,14 @@ static void use(rv_hnsw *h) {
 
 static void as_file(const void *data, size_t size) {
 	rv_hnsw *h;
-	const rv_status status = rv_hnsw_load_memory(&h, data, size, "fuzz.hnsw", NULL);
+	rv_codec *codec = NULL;
+	const rv_hnsw_load_options options = {.codec = &codec};
+	const rv_status status = rv_hnsw_load_memory(&h, data, size, "fuzz.hnsw", &options);
 	check((status == RV_OK) == (h != NULL));
 	if (h)
 		use(h);
 	rv_hnsw_destroy(h);
+	rv_codec_destroy(codec);
 }
 
 static void as_mended_file(const uint8_t *data, size_t size) {

@@ -159,8 +159,8 @@ static void mend(char *data, size_t size) {
 
 /* Offset of a section by its name, from the table behind the counts. */
 static size_t section(const char *data, const char *name) {
-	const char *row = data + 48 + 96;
-	for (int i = 0; i < 9; i++, row += 40)
+	const char *row = data + 48 + 104;
+	for (int i = 0; i < 10; i++, row += 40)
 		if (strcmp(row, name) == 0) {
 			uint64_t offset;
 			memcpy(&offset, row + 24, sizeof offset);
@@ -187,28 +187,28 @@ static void inconsistent(void **state) {
 	        {NULL, 8, 4, 0, RV_ERR_FORMAT, "version 0"},
 	        {NULL, 12, 4, 7, RV_ERR_FORMAT, "header of 7"},
 	        {NULL, 48, 8, 1 << 30, RV_ERR_FORMAT, "cut off"},
-	        {NULL, 48, 8, 100, RV_ERR_FORMAT, "after its end"},
+	        {NULL, 48, 8, 100, RV_ERR_FORMAT, "impossible length"},
 	        {NULL, 56, 4, 3, RV_ERR_FORMAT, "metric"},
 	        {NULL, 60, 4, 0, RV_ERR_FORMAT, "dim"},
 	        {NULL, 60, 4, 64, RV_ERR_FORMAT, "'vectors'"},
 	        {NULL, 64, 4, 7, RV_ERR_FORMAT, "'links'"},
 	        {NULL, 64, 4, -1, RV_ERR_FORMAT, "m is"},
-	        {NULL, 88, 8, 0, RV_ERR_FORMAT, "slots"},
-	        {NULL, 88, 8, INT64_MAX, RV_ERR_FORMAT, "slots"},
-	        {NULL, 96, 8, 1 << 20, RV_ERR_FORMAT, "slots"},
-	        {NULL, 96, 8, -1, RV_ERR_FORMAT, "slots"},
-	        {NULL, 96, 8, 8, RV_ERR_FORMAT, "number of vectors"},
-	        {NULL, 104, 8, 5, RV_ERR_FORMAT, "live"},
-	        {NULL, 112, 8, -3, RV_ERR_FORMAT, "vectors"},
-	        {NULL, 120, 8, -1, RV_ERR_FORMAT, "upper"},
-	        {NULL, 128, 8, 99, RV_ERR_FORMAT, "entry"},
-	        {NULL, 128, 8, (int64_t)5 << 32, RV_ERR_FORMAT, "entry"},
-	        {NULL, 128, 8, RV_HNSW_NONE, RV_ERR_FORMAT, "entry"},
-	        {NULL, 136, 4, 8, RV_ERR_FORMAT, "sections"},
-	        {NULL, 144, 1, 'x', RV_ERR_FORMAT, "section 0"},
-	        {NULL, 144 + 16, 4, 8, RV_ERR_FORMAT, "section 0"},
-	        {NULL, 144 + 24, 8, 64, RV_ERR_FORMAT, "'vectors'"},
-	        {NULL, 144 + 24, 8, -64, RV_ERR_FORMAT, "'vectors'"},
+	        {NULL, 96, 8, 0, RV_ERR_FORMAT, "slots"},
+	        {NULL, 96, 8, INT64_MAX, RV_ERR_FORMAT, "slots"},
+	        {NULL, 104, 8, 1 << 20, RV_ERR_FORMAT, "slots"},
+	        {NULL, 104, 8, -1, RV_ERR_FORMAT, "slots"},
+	        {NULL, 104, 8, 8, RV_ERR_FORMAT, "number of vectors"},
+	        {NULL, 112, 8, 5, RV_ERR_FORMAT, "live"},
+	        {NULL, 120, 8, -3, RV_ERR_FORMAT, "vectors"},
+	        {NULL, 128, 8, -1, RV_ERR_FORMAT, "upper"},
+	        {NULL, 136, 8, 99, RV_ERR_FORMAT, "entry"},
+	        {NULL, 136, 8, (int64_t)5 << 32, RV_ERR_FORMAT, "entry"},
+	        {NULL, 136, 8, RV_HNSW_NONE, RV_ERR_FORMAT, "entry"},
+	        {NULL, 144, 4, 8, RV_ERR_FORMAT, "sections"},
+	        {NULL, 152, 1, 'x', RV_ERR_FORMAT, "section 0"},
+	        {NULL, 152 + 16, 4, 8, RV_ERR_FORMAT, "section 0"},
+	        {NULL, 152 + 24, 8, 64, RV_ERR_FORMAT, "'vectors'"},
+	        {NULL, 152 + 24, 8, -64, RV_ERR_FORMAT, "'vectors'"},
 	        {"vectors", 4, 4, 0x7fc00000, RV_ERR_FORMAT, "slot 0"}, /* NaN */
 	        {"vectors", 4 * DIM, 4, 0x3f800000, RV_ERR_FORMAT, "slot 0"},
 	        {"links", 0, 4, 9, RV_ERR_FORMAT, "slot 0"},
@@ -262,6 +262,102 @@ static void missing(void **state) {
 	assert_int_not_equal(rv_hnsw_save(h, other), RV_OK);
 	assert_non_null(strstr(rv_error_message(), other));
 	rv_hnsw_destroy(h);
+}
+
+/* ---- codes ---- */
+
+static rv_hnsw *build_codes(int codes_only, rv_codec **codec) {
+	rv_hnsw *h;
+	rv_codec_options c = rv_codec_defaults();
+	rv_hnsw_options o = rv_hnsw_defaults();
+	uint64_t ids[N];
+	c.dim = o.dim = DIM;
+	assert_ok(rv_codec_create(codec, &c));
+	assert_ok(rv_codec_train(*codec, vectors[0], N, NULL));
+	o.m = 6;
+	o.ef_construction = 40;
+	o.capacity = 2 * N;
+	o.codec = *codec;
+	o.codes_only = codes_only;
+	for (int i = 0; i < N; i++)
+		ids[i] = (uint64_t)i;
+	assert_ok(rv_hnsw_create(&h, &o));
+	assert_ok(rv_hnsw_add_batch(h, ids, vectors[0], 60, NULL));
+	return h;
+}
+
+static void codes(void **state) {
+	(void)state;
+	for (int codes_only = 0; codes_only < 2; codes_only++) {
+		rv_codec *codec, *loaded = NULL;
+		rv_hnsw *a = build_codes(codes_only, &codec), *b;
+		const rv_hnsw_load_options o = {.codec = &loaded};
+		size_t size;
+		char *data;
+		assert_ok(rv_hnsw_save(a, path));
+		assert_ok(rv_hnsw_load(&b, path, &o));
+		assert_non_null(loaded);
+		assert_int_equal(rv_hnsw_get_options(b)->codes_only, codes_only);
+		same_answers(a, b);
+		const rv_hnsw_identity of_a = rv_hnsw_identify(a), of_b = rv_hnsw_identify(b);
+		rv_hnsw_identity sum = {0};
+		assert_true(rv_hnsw_identity_equal(&of_a, &of_b));
+		for (int i = 0; i < 60; i++)
+			assert_ok(rv_hnsw_identity_add(&sum, b, (uint64_t)i, vectors[i]));
+		assert_true(rv_hnsw_identity_equal(&of_a, &sum));
+		rv_hnsw_destroy(b);
+		rv_codec_destroy(loaded);
+		loaded = NULL;
+		assert_int_equal(rv_hnsw_load(&b, path, NULL), RV_ERR_MISMATCH);
+		assert_ok(rv_file_read(path, 1 << 20, &data, &size));
+		for (size_t at = 0; at < size; at++) { /* one bit of each byte, the codec's too */
+			data[at] = (char)(data[at] ^ 1 << at % 8);
+			const rv_status status = rv_hnsw_load_memory(&b, data, size, "some.hnsw", &o);
+			if (status == RV_OK || loaded)
+				fail_msg("byte %zu changed: status %d", at, status);
+			data[at] = (char)(data[at] ^ 1 << at % 8);
+		}
+		for (size_t cut = 0; cut < size; cut += 7)
+			assert_int_not_equal(rv_hnsw_load_memory(&b, data, cut, "some.hnsw", &o),
+			                     RV_OK);
+		rv_free(data);
+		rv_hnsw_destroy(a);
+		rv_codec_destroy(codec);
+	}
+}
+
+/* Enough vectors for sketches: they are there again. */
+static void sketches(void **state) {
+	(void)state;
+	enum { MANY = 1500 };
+	rv_hnsw *a, *b;
+	rv_hnsw_options o = rv_hnsw_defaults();
+	rv_rng rng;
+	float *x = malloc(sizeof(float) * MANY * 64);
+	uint64_t ids[MANY];
+	rv_rng_seed(&rng, 1);
+	for (int i = 0; i < MANY; i++) {
+		ids[i] = (uint64_t)i;
+		for (int d = 0; d < 64; d++)
+			x[i * 64 + d] = (float)(rv_rng_normal(&rng) * (d < 8 ? 10 : 0.1));
+	}
+	o.dim = 64;
+	o.capacity = MANY;
+	assert_ok(rv_hnsw_create(&a, &o));
+	assert_ok(rv_hnsw_add_batch(a, ids, x, MANY, NULL));
+	assert_ok(rv_hnsw_save(a, path));
+	assert_ok(rv_hnsw_load(&b, path, NULL));
+	assert_int_equal(rv_hnsw_get_stats(a).sketch_bytes > 0, rv_hnsw_get_stats(b).sketch_bytes > 0);
+	for (int q = 0; q < 50; q++) {
+		uint64_t found[2][10];
+		int64_t n[2];
+		assert_ok(rv_hnsw_search(a, x + q * 64, 10, 30, NULL, found[0], NULL, &n[0]));
+		assert_ok(rv_hnsw_search(b, x + q * 64, 10, 30, NULL, found[1], NULL, &n[1]));
+		assert_memory_equal(found[0], found[1], sizeof found[0]);
+	}
+	rv_hnsw_destroy(a);
+	rv_hnsw_destroy(b);
+	free(x);
 }
 
 /* ---- identity ---- */
@@ -358,8 +454,10 @@ static void beside_others(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(round_trip),   cmocka_unit_test(goes_on), cmocka_unit_test(every_bit),
-	        cmocka_unit_test(inconsistent), cmocka_unit_test(missing), cmocka_unit_test(identity),
+	        cmocka_unit_test(round_trip),   cmocka_unit_test(goes_on),
+	        cmocka_unit_test(every_bit),    cmocka_unit_test(inconsistent),
+	        cmocka_unit_test(missing),      cmocka_unit_test(identity),
+	        cmocka_unit_test(codes),        cmocka_unit_test(sketches),
 	        cmocka_unit_test(beside_others)};
 	return cmocka_run_group_tests(tests, make, drop);
 }
