@@ -24,7 +24,7 @@ static const int point_index[N_POINTS] = {0, 1, 3, 4};
 static rv_experiment small;
 
 static int run_with(const char *dir, shim_mode mode, long at) {
-	*the_shim = (shim){.mode = mode, .at = at};
+	shim_set(mode, at);
 	int end = end_of(start_program(&small, dir, arm));
 	the_shim->pid = 0;
 	return end;
@@ -309,7 +309,7 @@ static void file_size_limit(void **state) {
 	int acknowledged[N_POINTS][N_REPS] = {0};
 	make_folder(dir);
 	forget_runs();
-	*the_shim = (shim){0};
+	shim_set(SHIM_COUNT, 0);
 	assert_int_equal(end_of(start_program(&small, dir, limit_files)), 1);
 	assert_int_equal(lines_with(dir, "File too large"), 1);
 	assert_int_equal(lines_with(dir, "run again to resume"), 1);
