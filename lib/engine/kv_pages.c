@@ -114,6 +114,11 @@ static rv_status ask_hooks(rv_kv_pages *kv) {
 	return st;
 }
 
+/* What can be given back without loss, or else what the hooks let go. */
+static rv_status make_room(rv_kv_pages *kv) {
+	return rv_kv_pages_compact(kv) > 0 ? RV_OK : ask_hooks(kv);
+}
+
 /* The pool wants memory back. On the context's own thread the hook may let pages go at once (the slab
  * that was named or others: the pool sees by its own count). Another thread must not touch the tables:
  * its wish is kept for the next call of the context. */
@@ -121,7 +126,7 @@ static rv_status evict(void *user, rv_pool_page page) {
 	rv_kv_pages *kv = user;
 	(void)page;
 	if (atomic_load(&kv->asking) && pthread_equal(kv->caller, pthread_self()))
-		(void)ask_hooks(kv);
+		(void)make_room(kv);
 	else
 		atomic_store(&kv->wanted, 1);
 	return rv_fail(RV_ERR_LIMIT, "KV pages: in use");
@@ -135,7 +140,7 @@ void rv_kv_pages_honour_wish(rv_kv_pages *kv) {
 		slabs += kv->formats[t].slabs.n_slabs;
 	/* until about a seventh of the memory has been given back: 85 % to 70 % */
 	for (int64_t want = slabs - slabs / 7, now = slabs; now > want;) {
-		if (ask_hooks(kv) != RV_OK)
+		if (make_room(kv) != RV_OK)
 			return;
 		now = 0;
 		for (int t = 0; t < kv->n_formats; t++)
@@ -147,7 +152,7 @@ static rv_status take_block(rv_kv_pages *kv, page_format *f, rv_kv_block *out) {
 	rv_status st;
 	kv->caller = pthread_self();
 	atomic_store(&kv->asking, 1);
-	while ((st = rv_kv_block_alloc(&f->slabs, out)) == RV_ERR_LIMIT && ask_hooks(kv) == RV_OK)
+	while ((st = rv_kv_block_alloc(&f->slabs, out)) == RV_ERR_LIMIT && make_room(kv) == RV_OK)
 		;
 	atomic_store(&kv->asking, 0);
 	return st == RV_ERR_LIMIT ? rv_fail(RV_ERR_LIMIT, "KV pages: no memory left in the budget")

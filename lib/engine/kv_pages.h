@@ -104,6 +104,11 @@ enum { RV_KV_RECLAIM_HOOKS = 4 };
 rv_status rv_kv_pages_add_reclaim(rv_kv_pages *kv, rv_kv_reclaim_fn *reclaim, void *user);
 void rv_kv_pages_remove_reclaim(rv_kv_pages *kv, rv_kv_reclaim_fn *reclaim, void *user);
 
+/* Moves pages closer together and gives whole pool pages back; returns how many. Done by itself when
+ * the pool has no memory left, before anything is asked to go. Pages keep their handles and contents,
+ * but not their places: lanes and segments that were asked for before are no longer valid. */
+int64_t rv_kv_pages_compact(rv_kv_pages *kv);
+
 /* ---- what it holds ---- */
 
 typedef struct rv_kv_pages_counts {
@@ -113,6 +118,7 @@ typedef struct rv_kv_pages_counts {
 	int64_t n_free;         /* that the budget still has room for, by the type of new pages */
 	int64_t n_copies;       /* made because a shared page was written to, since creation */
 	int64_t n_reclaimed;    /* calls of the hook that let something go */
+	int64_t n_moved;        /* blocks of pages, by compaction */
 	size_t page_bytes;      /* of the type of new pages */
 	size_t used_bytes;      /* of pages with references */
 	size_t allocated_bytes; /* taken from the pool */

@@ -15,6 +15,7 @@ void rv_kv_pages_count(const rv_kv_pages *kv, rv_kv_pages_counts *out) {
 	                            .n_free = free_blocks / f->n_blocks,
 	                            .n_copies = kv->n_copies,
 	                            .n_reclaimed = kv->n_reclaimed,
+	                            .n_moved = kv->n_moved,
 	                            .page_bytes = page_bytes(f),
 	                            .used_bytes = kv->used_bytes};
 	for (int t = 0; t < kv->n_formats; t++)

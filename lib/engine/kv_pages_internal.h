@@ -64,7 +64,7 @@ struct rv_kv_pages {
 	pthread_t caller; /* who is asking the pool, while `asking` */
 	atomic_int asking;
 	atomic_int wanted; /* another thread asked for memory */
-	int64_t n_pages, n_shared, n_references, n_copies, n_reclaimed;
+	int64_t n_pages, n_shared, n_references, n_copies, n_reclaimed, n_moved;
 	size_t used_bytes;
 };
 
@@ -84,7 +84,8 @@ static inline int64_t pages_for(const rv_kv_pages *kv, int64_t n) {
 	return (n + kv->mask) >> kv->shift;
 }
 
-/* Asks the hooks for the memory that another thread has wanted back meanwhile. */
+/* Compaction, or else asking the hooks, for the memory that another thread has wanted back meanwhile.
+ */
 void rv_kv_pages_honour_wish(rv_kv_pages *kv);
 
 #endif

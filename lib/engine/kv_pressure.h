@@ -10,8 +10,8 @@
  *   evict     they are forgotten; the owner is told
  *   quantize  their pages that nobody shares become q8, then q4, a pool page's worth at a time; when
  *             all are, reject. Not under the invariance contract: their logits differ from then on.
- *             Memory moves from wide to narrow pages a whole pool page at a time, so what is gained
- *             depends on how scattered the idle sequences' pages are
+ *             Memory goes from wide to narrow pages a whole pool page at a time: what is left of the
+ *             wide ones is moved together
  *   spill     they go to files and come back, with the same bits, when they are used again
  *
  * Belongs to one context, and follows its rule of one caller at a time. A prefix cache on the same

@@ -113,3 +113,33 @@ void rv_kv_block_free(rv_kv_slabs *s, rv_kv_block block) {
 	s->free_entries = block.slab;
 	s->n_slabs--;
 }
+
+int64_t rv_kv_slabs_surplus(const rv_kv_slabs *s) {
+	return s->n_slabs - (s->n_used + s->per_slab - 1) / (int64_t)s->per_slab;
+}
+
+/* Those that must stay come first, then the fuller ones. */
+static uint32_t rank(const rv_kv_slabs *s, const uint32_t *movable, uint32_t i) {
+	return movable[i] == s->slabs[i].n_used ? s->slabs[i].n_used : UINT32_MAX;
+}
+
+uint32_t rv_kv_slabs_vacate(rv_kv_slabs *s, const uint32_t *movable, uint32_t *order, uint8_t *leave) {
+	uint32_t n = 0, n_used = 0, keep = 0;
+	memset(leave, 0, s->room);
+	for (uint32_t i = s->partial; i != NONE; i = s->slabs[i].next) {
+		uint32_t at = n++;
+		for (; at > 0 && rank(s, movable, order[at - 1]) < rank(s, movable, i); at--)
+			order[at] = order[at - 1];
+		order[at] = i;
+		n_used += s->slabs[i].n_used;
+		keep += rank(s, movable, i) == UINT32_MAX;
+	}
+	uint32_t least = (n_used + s->per_slab - 1) / s->per_slab;
+	keep = keep > least ? keep : least;
+	s->partial = NONE;
+	for (uint32_t at = n; at-- > 0;) {
+		link_partial(s, order[at]);
+		leave[order[at]] = at >= keep;
+	}
+	return n - keep;
+}

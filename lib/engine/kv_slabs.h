@@ -26,6 +26,13 @@ void rv_kv_slabs_deinit(rv_kv_slabs *s);
 /* RV_ERR_LIMIT when the pool has no memory left. */
 rv_status rv_kv_block_alloc(rv_kv_slabs *s, rv_kv_block *out);
 void rv_kv_block_free(rv_kv_slabs *s, rv_kv_block block);
+/* Which slabs could be given back if their blocks moved into others that are held already: marks them
+ * (leave [room], by index; others 0) and returns how many. The next blocks come from the others,
+ * fullest first, until the marked ones are free of blocks. movable [room]: blocks that can move; a slab
+ * with others stays. order: scratch [room]. */
+uint32_t rv_kv_slabs_vacate(rv_kv_slabs *s, const uint32_t *movable, uint32_t *order, uint8_t *leave);
+/* Slabs more than its blocks need. */
+int64_t rv_kv_slabs_surplus(const rv_kv_slabs *s);
 /* A place for n slabs made in advance, so that nothing is allocated later but memory of the pool. */
 rv_status rv_kv_slabs_reserve(rv_kv_slabs *s, uint32_t n);
 
