@@ -35,6 +35,10 @@
 	  "DIR holds model.safetensors, or shards and model.safetensors.index.json.\n")                \
 	X(train, "", 0, 1, "Train a model from token files",                                           \
 	  "`ruvltra train tokenizer` and `ruvltra train pack` make those from text; each has its own --help.\n") \
+	X(bank, "ACTION [TEXT|FILE|ID]", 2, 0, "Keep what worked and find it by meaning (reasoning bank)",  \
+	  "ACTION: add TEXT --quality Q, add -f TRAJECTORIES, search TEXT, export FILE, import FILE, show ID,\n" \
+	  "remove ID, distill, stats. search prints similarity, decayed quality, id and task of each.\n" \
+	  "Without -m: the embedder that ships.\n")   \
 	X(bench, "", 0, 1, "Measure prompt and decode speed",                                          \
 	  "Lists and ranges (1,2,8-32*2,64-128+32) are crossed; repetitions are interleaved over the\n" \
 	  "tests of a model, after a warm-up of each that is not counted.\n")

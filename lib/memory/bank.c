@@ -99,6 +99,35 @@ rv_status rv_bank_save(rv_bank *bank) {
 	return st;
 }
 
+typedef struct binding {
+	const char *id;
+	char has[80];
+} binding;
+
+static rv_status read_binding(void *user, rv_db *db) {
+	binding *b = user;
+	return rv_store_meta_get(db, "embedder", b->has, sizeof b->has);
+}
+
+static rv_status write_binding(void *user, rv_db *db) {
+	const binding *b = user;
+	return rv_store_meta_set(db, "embedder", b->id);
+}
+
+rv_status rv_bank_bind_embedder(rv_bank *bank, const char *id) {
+	binding b = {.id = id};
+	rv_status st = rv_store_read(bank->store, read_binding, &b);
+	if (st == RV_ERR_NOT_FOUND)
+		return rv_store_is_read_only(bank->store)
+		               ? RV_OK
+		               : rv_store_write(bank->store, write_binding, NULL, &b);
+	RV_TRY(st);
+	if (strcmp(b.has, id) != 0)
+		return rv_fail(RV_ERR_MISMATCH, "%s: holds vectors of embedder %s; this one is %.64s",
+		               rv_store_path(bank->store), b.has, id);
+	return RV_OK;
+}
+
 /* ---- writing ---- */
 
 typedef struct adding {

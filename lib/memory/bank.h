@@ -42,6 +42,10 @@ rv_status rv_bank_close(rv_bank *bank);
 /* Writes the index file (a cache: losing it costs time alone). */
 rv_status rv_bank_save(rv_bank *bank);
 
+/* Vectors of two embedders do not compare. The first `id` given is the store's (a read-only one without
+ * any takes all); another is RV_ERR_MISMATCH naming both. */
+rv_status rv_bank_bind_embedder(rv_bank *bank, const char *id);
+
 /* ---- writing; each returns after its commit ---- */
 
 /* Stores n trajectories, all or none. Their variant is the bank's; a missing id, time or source's are

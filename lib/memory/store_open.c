@@ -101,12 +101,22 @@ static rv_status prepare_db(const rv_store *store, rv_db *db) {
 	return rv_store_migrate(db, &store->options.log);
 }
 
+/* A new database is its owner's alone; its log takes the same rights. */
+static rv_status create_file(const char *path) {
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return rv_fail_errno(RV_ERR_IO, "%s: creating", path);
+	close(fd);
+	return RV_OK;
+}
+
 rv_status rv_store_open_db(const rv_store *store, rv_db **out) {
 	int read_only = store->options.read_only;
 	RV_TRY(check_file(store->path, read_only));
+	if (!read_only)
+		RV_TRY(create_file(store->path));
 	rv_db *db = NULL;
-	RV_TRY(rv_db_open(&db, store->path,
-	                  read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+	RV_TRY(rv_db_open(&db, store->path, read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE,
 	                  store->options.busy_timeout_ms));
 	rv_status st = prepare_db(store, db);
 	if (st != RV_OK) {
