@@ -27,14 +27,14 @@ static void link_newest(rv_sessions *s, int32_t i) {
 	s->newest = i;
 }
 
-/* Room for one more, which a later install then takes for granted. */
-static rv_status reserve(rv_sessions *s) {
-	int64_t wanted = s->n + s->n_pending + 1;
+/* Room for n more, which later installs then take for granted. */
+static rv_status reserve(rv_sessions *s, int64_t n) {
+	int64_t wanted = s->n + s->n_pending + n;
+	if (wanted > INT32_MAX / 2)
+		return rv_fail(RV_ERR_LIMIT, "%lld sessions", (long long)wanted);
 	RV_TRY(rv_id_map_reserve(&s->ids, (size_t)wanted));
 	if (wanted > s->cap) {
-		int64_t cap = s->cap ? 2 * s->cap : 64;
-		if (cap > INT32_MAX)
-			return rv_fail(RV_ERR_LIMIT, "%lld sessions", (long long)cap);
+		int64_t cap = wanted > 2 * s->cap ? wanted : 2 * s->cap;
 		/* the slots last: cap holds for both or for the smaller */
 		RV_TRY(RV_GROW(&s->idle, s->cap, cap, "sessions"));
 		RV_TRY(RV_GROW(&s->slots, s->cap, cap, "sessions"));
@@ -42,7 +42,7 @@ static rv_status reserve(rv_sessions *s) {
 			s->idle[s->n_idle++] = (int32_t)i;
 		s->cap = cap;
 	}
-	s->n_pending++;
+	s->n_pending += n;
 	return RV_OK;
 }
 
@@ -172,43 +172,56 @@ rv_status rv_sessions_expire(rv_sessions *s, int64_t *n) {
 
 typedef struct putting {
 	rv_sessions *s;
-	rv_session *session;
+	rv_session **sessions; /* [n] */
+	int64_t n;
 } putting;
 
-static rv_status write_session(void *user, rv_db *db) {
-	putting *p = user;
-	return rv_session_write_row(p->s->store, db, p->session);
+static rv_status write_sessions(void *user, rv_db *db) {
+	const putting *p = user;
+	for (int64_t i = 0; i < p->n; i++)
+		RV_TRY(rv_session_write_row(p->s->store, db, p->sessions[i]));
+	return RV_OK;
 }
 
 /* In the order of the commits, as the store has them. */
 static void put_done(void *user, rv_status status) {
 	putting *p = user;
 	pthread_mutex_lock(&p->s->lock);
-	p->s->n_pending--;
-	if (status == RV_OK)
-		install(p->s, p->session);
+	p->s->n_pending -= p->n;
+	for (int64_t i = 0; i < p->n && status == RV_OK; i++) {
+		install(p->s, p->sessions[i]);
+		p->sessions[i] = NULL;
+	}
 	pthread_mutex_unlock(&p->s->lock);
-	if (status != RV_OK)
-		rv_free(p->session);
 }
 
-rv_status rv_sessions_put(rv_sessions *s, const rv_session *session) {
-	RV_TRY(rv_session_check(session));
+static rv_status copy_all(putting *p, const rv_session *sessions, int64_t n) {
+	int64_t now = rv_store_now_ms(p->s->store);
+	RV_TRY(RV_ALLOC(&p->sessions, n, "sessions"));
+	for (; p->n < n; p->n++) {
+		RV_TRY(rv_session_check(&sessions[p->n]));
+		RV_TRY(rv_session_copy(&sessions[p->n], &p->sessions[p->n]));
+		if (sessions[p->n].last_active == 0)
+			p->sessions[p->n]->last_active = now;
+	}
+	pthread_mutex_lock(&p->s->lock);
+	rv_status st = reserve(p->s, n);
+	pthread_mutex_unlock(&p->s->lock);
+	return st;
+}
+
+rv_status rv_sessions_put_all(rv_sessions *s, const rv_session *sessions, int64_t n) {
 	if (rv_store_is_read_only(s->store)) /* refused before put_done would be owed */
 		return rv_fail(RV_ERR_INVALID, "%s: the store is open for reading only",
 		               rv_store_path(s->store));
 	putting p = {.s = s};
-	RV_TRY(rv_session_copy(session, &p.session));
-	if (session->last_active == 0)
-		p.session->last_active = rv_store_now_ms(s->store);
-	pthread_mutex_lock(&s->lock);
-	rv_status st = reserve(s);
-	pthread_mutex_unlock(&s->lock);
-	if (st != RV_OK) {
-		rv_free(p.session);
-		return st;
-	}
-	RV_TRY(rv_store_write(s->store, write_session, put_done, &p));
+	rv_status st = copy_all(&p, sessions, n);
+	if (st == RV_OK)
+		st = rv_store_write(s->store, write_sessions, put_done, &p);
+	for (int64_t i = 0; i < p.n; i++)
+		rv_free(p.sessions[i]); /* those that were not installed */
+	rv_free(p.sessions);
+	RV_TRY(st);
 	pthread_mutex_lock(&s->lock);
 	int too_many = s->n > s->options.capacity;
 	pthread_mutex_unlock(&s->lock);
@@ -217,6 +230,10 @@ rv_status rv_sessions_put(rv_sessions *s, const rv_session *session) {
 		rv_logf(rv_store_log(s->store), RV_LOG_WARN, "sessions: making room: %s",
 		        rv_error_message());
 	return RV_OK;
+}
+
+rv_status rv_sessions_put(rv_sessions *s, const rv_session *session) {
+	return rv_sessions_put_all(s, session, 1);
 }
 
 typedef struct removing {
@@ -332,7 +349,7 @@ rv_status rv_sessions_flush(rv_sessions *s) {
 static rv_status load_one(void *user, const rv_session *session) {
 	rv_sessions *s = user;
 	rv_session *copy = NULL;
-	RV_TRY(reserve(s));
+	RV_TRY(reserve(s, 1));
 	s->n_pending--;
 	RV_TRY(rv_session_copy(session, &copy));
 	install(s, copy);

@@ -71,6 +71,8 @@ rv_status rv_sessions_close(rv_sessions *s);
 
 /* Adds a session or replaces it whole; committed on return. */
 rv_status rv_sessions_put(rv_sessions *s, const rv_session *session);
+/* The same of n sessions in one commit, all or none; ids must differ. */
+rv_status rv_sessions_put_all(rv_sessions *s, const rv_session *sessions, int64_t n);
 /* A copy, one piece of memory that the caller rv_free's. RV_ERR_NOT_FOUND: none, or expired. */
 rv_status rv_sessions_get(rv_sessions *s, const char *session_id, rv_session **out);
 rv_status rv_sessions_remove(rv_sessions *s, const char *session_id);

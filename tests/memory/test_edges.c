@@ -309,7 +309,7 @@ static void the_share_decides_how_much(void **state) {
 	rv_walk how = rv_walk_defaults();
 	make_kit(&k);
 	rv_rng_seed(&rng, 9);
-	char names[N][8];
+	char names[N][16];
 	const char *ids[N];
 	double turned[2][N_SHARES] = {{0}}, rank[N_SHARES] = {0};
 	for (int i = 0; i < N; i++) {

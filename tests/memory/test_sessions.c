@@ -57,7 +57,7 @@ static void drop_kit(kit *k) {
 }
 
 static const char *name_of(int i) {
-	static _Thread_local char name[32];
+	static _Thread_local char name[24];
 	snprintf(name, sizeof name, "session-%d", i);
 	return name;
 }
@@ -339,13 +339,26 @@ static void a_look_takes_microseconds(void **state) {
 	kit k;
 	make_kit(&k, 2000, 0);
 	float embedding[RV_EMBEDDING_DIM] = {0};
+	static rv_session all[N];
+	static char names[N][24];
 	for (int i = 0; i < N; i++) {
-		const rv_session s = {.session_id = name_of(i),
+		strcpy(names[i], name_of(i));
+		all[i] = (rv_session){.session_id = names[i],
 		                      .context_embedding = embedding,
 		                      .kv_cache_ref = {RV_KV_HOT, "12", 100, "f16", 1},
 		                      .metadata = "{}"};
-		assert_ok(rv_sessions_put(k.sessions, &s));
 	}
+	/* all or none */
+	all[N - 1].turn_count = -1;
+	assert_int_equal(rv_sessions_put_all(k.sessions, all, N), RV_ERR_INVALID);
+	assert_int_equal(rv_sessions_count(k.sessions), 0);
+	all[N - 1].turn_count = 0;
+	all[N - 1].user_id = "somebody"; /* refused where it is written */
+	assert_int_equal(rv_sessions_put_all(k.sessions, all, N), RV_ERR_INVALID);
+	assert_ok(rv_sessions_verify(k.sessions));
+	assert_int_equal(rv_sessions_count(k.sessions), 0);
+	all[N - 1].user_id = NULL;
+	assert_ok(rv_sessions_put_all(k.sessions, all, N));
 	int64_t look = median_ns(&k, N, has);
 	print_message("look-up among %d sessions: median %lld ns; %zu bytes a session\n", N,
 	              (long long)look, rv_sessions_bytes(k.sessions) / N);
