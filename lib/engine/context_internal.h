@@ -60,6 +60,8 @@ struct rv_context {
 	int32_t *output_flags; /* [n_batch] */
 	int64_t n_outputs;
 	int64_t *length, *old_length; /* [n_seqs] tokens in each sequence, now and before this call */
+	int scheduled;                /* all sequences are a scheduler's */
+	int n_speculators;            /* that are about one of them */
 };
 
 /* Evaluates n <= n_batch valid rows; appends outputs to slots from ctx->n_outputs on. `first` is the

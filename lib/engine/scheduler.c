@@ -1,6 +1,7 @@
 /* The scheduler from outside: creation, submission, cancelling, looking up. */
 #include "base/mem.h"
 #include "base/sysinfo.h"
+#include "engine/context_internal.h"
 #include "engine/scheduler_internal.h"
 
 #include <string.h>
@@ -45,8 +46,18 @@ static rv_status resolve(rv_scheduler *s) {
 	return RV_OK;
 }
 
+static rv_status check_context(const rv_context *ctx) {
+	if (ctx->scheduled)
+		return rv_fail(RV_ERR_UNSUPPORTED, "scheduler: the context has one already");
+	return ctx->n_speculators
+	               ? rv_fail(RV_ERR_UNSUPPORTED, "scheduler: a sequence of the context is decoded "
+	                                             "speculatively, which a scheduler does not do")
+	               : RV_OK;
+}
+
 static rv_status fill(rv_scheduler *s) {
 	const rv_sampler_options sampling = rv_sampler_defaults();
+	RV_TRY(check_context(s->ctx));
 	RV_TRY(resolve(s));
 	int n_threads = rv_threads_count(s->threads);
 	RV_TRY(RV_ALLOC(&s->samplers, n_threads, "scheduler"));
@@ -92,6 +103,7 @@ rv_status rv_scheduler_create(rv_scheduler **out, rv_context *ctx,
 		release(s);
 		return st;
 	}
+	ctx->scheduled = 1;
 	*out = s;
 	return RV_OK;
 }
@@ -100,6 +112,7 @@ void rv_scheduler_destroy(rv_scheduler *s) {
 	if (!s)
 		return;
 	rv_scheduler_end_all(s);
+	s->ctx->scheduled = 0;
 	release(s);
 }
 

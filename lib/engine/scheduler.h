@@ -68,7 +68,8 @@ typedef struct rv_scheduler_options {
 rv_scheduler_options rv_scheduler_defaults(void);
 
 /* Takes over all sequences of the context, which must outlive it as the prefix cache must, and empties
- * them. options: NULL for defaults. RV_ERR_INVALID: options out of bounds. */
+ * them. options: NULL for defaults. RV_ERR_INVALID: options out of bounds; RV_ERR_UNSUPPORTED: the
+ * context has a scheduler, or a sequence of it a speculator (requests are decoded plainly). */
 rv_status rv_scheduler_create(rv_scheduler **out, rv_context *ctx, const rv_scheduler_options *options);
 /* Live requests end as cancelled, their on_done is called. Accepts NULL. */
 void rv_scheduler_destroy(rv_scheduler *s);

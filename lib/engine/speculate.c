@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "base/sysinfo.h"
+#include "engine/context_internal.h"
 #include "engine/kv_policy.h"
 #include "engine/speculate_internal.h"
 
@@ -57,6 +58,9 @@ static rv_status check_tree(const rv_spec_options *o, const rv_context *ctx) {
 
 static rv_status check_contexts(const rv_speculator *s) {
 	const rv_spec_options *o = &s->options;
+	if (s->target->scheduled || (s->draft && s->draft->scheduled))
+		return rv_fail(RV_ERR_UNSUPPORTED, "speculation: the context's sequences are a "
+		                                   "scheduler's, which does not decode speculatively");
 	if (rv_seq_length(s->target, o->seq) < 0)
 		return rv_fail(RV_ERR_INVALID, "speculation: sequence %d does not exist", o->seq);
 	const rv_kv_policy *policy = rv_context_get_options(s->target)->kv_policy;
@@ -104,6 +108,20 @@ static rv_status create_into(rv_speculator *s, rv_context *target, rv_context *d
 	return rv_speculator_reset(s);
 }
 
+static void release(rv_speculator *s) {
+	rv_free(s->tokens);
+	rv_free(s->rows);
+	rv_free(s->p);
+	rv_free(s->drawn);
+	rv_free(s);
+}
+
+static void count_in(rv_speculator *s, int change) {
+	s->target->n_speculators += change;
+	if (s->draft)
+		s->draft->n_speculators += change;
+}
+
 rv_status rv_speculator_create(rv_speculator **out, rv_context *target, rv_context *draft,
                                const rv_spec_options *options) {
 	rv_speculator *s;
@@ -112,9 +130,10 @@ rv_status rv_speculator_create(rv_speculator **out, rv_context *target, rv_conte
 	s->options = options ? *options : rv_spec_defaults();
 	rv_status status = create_into(s, target, draft);
 	if (status != RV_OK) {
-		rv_speculator_destroy(s);
+		release(s);
 		return status;
 	}
+	count_in(s, 1);
 	*out = s;
 	return RV_OK;
 }
@@ -122,11 +141,8 @@ rv_status rv_speculator_create(rv_speculator **out, rv_context *target, rv_conte
 void rv_speculator_destroy(rv_speculator *s) {
 	if (!s)
 		return;
-	rv_free(s->tokens);
-	rv_free(s->rows);
-	rv_free(s->p);
-	rv_free(s->drawn);
-	rv_free(s);
+	count_in(s, -1);
+	release(s);
 }
 
 rv_status rv_speculator_reset(rv_speculator *s) {

@@ -1,5 +1,6 @@
 /* The loop of speculative decoding: greedy output is plain output, and the sequence is left as plain
  * decoding leaves it. */
+#include "engine/scheduler.h"
 #include "engine/speculate_internal.h"
 #include "tests/engine/speculate_pair.h"
 
@@ -407,6 +408,68 @@ static void bad_options(void **state) {
 	pair_close(&p);
 }
 
+/* A prompt whose beginning comes from the prefix cache: the text is still plain decoding's. */
+static void after_a_prefix_hit(void **state) {
+	(void)state;
+	enum { N = 100, TEXT = 40 };
+	const rv_sampler_options how = sampling(0);
+	int32_t ids[N], plain[TEXT], other[TEXT];
+	pair p;
+	rv_prefix_cache *cache;
+	rv_sampler *sampler;
+	rv_generate_result r;
+	pair_open(&p, 2);
+	for (int i = 0; i < N; i++)
+		ids[i] = 5 + i * i % 300;
+	assert_ok(rv_sampler_create(&sampler, &how, PAIR_VOCAB));
+	rv_generate_options g = rv_generate_defaults();
+	g.n_predict = TEXT;
+	g.ignore_end = 1;
+	assert_ok(rv_generate(p.target, 0, ids, N, sampler, &g, plain, &r));
+	assert_ok(rv_prefix_cache_create(&cache, p.target));
+	g.prefix = cache;
+	for (int i = 0; i < 2 * N_SOURCES; i++) {
+		rv_spec_options o = rv_spec_defaults();
+		o.rule = RV_SPEC_GREEDY;
+		rv_speculator *s = open_source(&p, p.target, i % N_SOURCES, &o);
+		g.speculator = s;
+		rv_sampler_reset(sampler);
+		assert_ok(rv_seq_truncate(p.target, 0, 0));
+		assert_ok(rv_speculator_reset(s));
+		assert_ok(rv_generate(p.target, 0, ids, N, sampler, &g, other, &r));
+		assert_int_equal(r.n_cached, i ? 64 : 0);
+		assert_true(rv_speculator_stats(s)->drafted > 0 || i % N_SOURCES == LOOKUP);
+		assert_memory_equal(other, plain, sizeof plain);
+		rv_speculator_destroy(s);
+	}
+	rv_prefix_cache_destroy(cache);
+	rv_sampler_destroy(sampler);
+	pair_close(&p);
+}
+
+/* A scheduler decodes plainly: neither takes what the other has. */
+static void not_beside_a_scheduler(void **state) {
+	(void)state;
+	pair p;
+	rv_speculator *s;
+	rv_scheduler *scheduler, *second;
+	pair_open(&p, 1);
+	assert_ok(rv_scheduler_create(&scheduler, p.target, NULL));
+	assert_int_equal(rv_scheduler_create(&second, p.target, NULL), RV_ERR_UNSUPPORTED);
+	assert_int_equal(rv_speculator_create(&s, p.target, p.draft[TWIN], NULL), RV_ERR_UNSUPPORTED);
+	assert_non_null(strstr(rv_error_message(), "scheduler"));
+	assert_int_equal(rv_speculator_create(&s, p.draft[TWIN], p.target, NULL), RV_ERR_UNSUPPORTED);
+	rv_scheduler_destroy(scheduler);
+	assert_ok(rv_speculator_create(&s, p.target, p.draft[TWIN], NULL));
+	assert_int_equal(rv_scheduler_create(&scheduler, p.target, NULL), RV_ERR_UNSUPPORTED);
+	assert_non_null(strstr(rv_error_message(), "speculatively"));
+	assert_int_equal(rv_scheduler_create(&scheduler, p.draft[TWIN], NULL), RV_ERR_UNSUPPORTED);
+	rv_speculator_destroy(s);
+	assert_ok(rv_scheduler_create(&scheduler, p.target, NULL));
+	rv_scheduler_destroy(scheduler);
+	pair_close(&p);
+}
+
 /* A draft whose ids mean other tokens is refused by name. */
 static void other_vocabulary(void **state) {
 	(void)state;
@@ -481,6 +544,8 @@ int main(void) {
 	        cmocka_unit_test(lookup_repeats_what_was_there),
 	        cmocka_unit_test(a_tree_holds_the_most_probable),
 	        cmocka_unit_test(bad_options),
+	        cmocka_unit_test(after_a_prefix_hit),
+	        cmocka_unit_test(not_beside_a_scheduler),
 	        cmocka_unit_test(other_vocabulary),
 	        cmocka_unit_test(faults_leave_the_sequence_whole),
 	};
