@@ -7,5 +7,6 @@
 int rv_cmd_train_tokenizer(rv_cli *cli);
 int rv_cmd_train_pack(rv_cli *cli);
 int rv_cmd_train_embedder(rv_cli *cli);
+int rv_cmd_train_router(rv_cli *cli);
 
 #endif

@@ -20,6 +20,8 @@
 	  "The file is raw little-endian f32, lines x numbers; `n dim` goes to stdout. 768 numbers come from\n" \
 	  "the projection in the model's file, or from a fixed random one; native: n_embd, not projected.\n" \
 	  "Without -m: the embedder that ships.\n")                                                   \
+	X(route, "[TEXT]", 1, 0, "Say which agent should act on a request, and how sure that is",         \
+	  "A line a request: agent, TAB, confidence. --json adds class, complexity, quality, neighbours.\n") \
 	X(quantize, "IN [OUT] TYPE", 3, 0, "Write a model file in another type or mix of types",       \
 	  "With --dry-run IN may be a preset or llama-2-7b, OUT is not needed and nothing is written.\n") \
 	X(synth, "PRESET OUT", 2, 0, "Write a model file of a preset's shape with random weights",     \
