@@ -1,10 +1,10 @@
 #include "engine/kv_pressure.h"
 
-#include "base/file.h"
 #include "base/mem.h"
 #include "engine/context_internal.h"
 #include "engine/kv_convert.h"
 #include "engine/kv_spill.h"
+#include "engine/kv_spill_folder.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -35,7 +35,7 @@ struct rv_kv_pressure {
 	rv_kv_pressure_options options;
 	kept_seq *seqs; /* [n_seqs] */
 	int32_t oldest, newest;
-	char *folder;
+	rv_kv_spill_folder folder;
 	int32_t *seen; /* [n_seen] by page; all 0 between calls */
 	int64_t n_seen;
 	/* QUANTIZE: pages of a type for when there is no memory, as many as free a whole pool page when
@@ -124,10 +124,6 @@ static int holds(const rv_kv_pressure *p, int32_t seq, rv_kv_page page) {
 	return 0;
 }
 
-static void file_of(const rv_kv_pressure *p, int32_t seq, char path[4096]) {
-	snprintf(path, 4096, "%s/%d.kv", p->folder, seq);
-}
-
 /* Written straight to its file: it need not outlive the process, so nothing is synced. */
 static rv_status write_spill(rv_kv_pressure *p, int32_t seq, const char *path) {
 	char name[32];
@@ -147,7 +143,7 @@ static rv_status spill(rv_kv_pressure *p, int32_t seq) {
 	char path[4096];
 	struct stat st;
 	kept_seq *s = &p->seqs[seq];
-	file_of(p, seq, path);
+	rv_kv_spill_file(&p->folder, seq, path);
 	RV_TRY(write_spill(p, seq, path));
 	s->adapter = p->ctx->seq_adapter[seq];
 	s->file_bytes = stat(path, &st) == 0 ? (size_t)st.st_size : 0;
@@ -302,22 +298,6 @@ rv_kv_pressure_options rv_kv_pressure_defaults(void) {
 	return (rv_kv_pressure_options){.relief = RV_KV_REJECT, .smallest = RV_KV_Q4};
 }
 
-static rv_status make_folder(rv_kv_pressure *p) {
-	const char *dir = p->options.spill_dir;
-	size_t size = strlen(dir) + sizeof "/kv-XXXXXX";
-	if (size > 4000)
-		return rv_fail(RV_ERR_INVALID, "%.200s...: path too long", dir);
-	RV_TRY(rv_mkdirs(dir));
-	RV_TRY(rv_alloc((void **)&p->folder, size, 1, "path"));
-	snprintf(p->folder, size, "%s/kv-XXXXXX", dir);
-	if (!mkdtemp(p->folder)) {
-		rv_free(p->folder);
-		p->folder = NULL;
-		return rv_fail_errno(RV_ERR_IO, "%s: cannot create a folder in it", dir);
-	}
-	return RV_OK;
-}
-
 static rv_status check_options(const rv_kv_pressure_options *o, const rv_context *ctx) {
 	if (!ctx->pages)
 		return rv_fail(RV_ERR_UNSUPPORTED, "memory pressure: the KV cache has no pages");
@@ -355,7 +335,7 @@ static rv_status create_into(rv_kv_pressure *p) {
 	if (p->options.relief == RV_KV_REJECT)
 		return RV_OK;
 	if (p->options.relief == RV_KV_SPILL)
-		RV_TRY(make_folder(p));
+		RV_TRY(rv_kv_spill_folder_open(&p->folder, p->options.spill_dir));
 	if (p->options.relief == RV_KV_QUANTIZE)
 		RV_TRY(make_reserves(p));
 	return rv_kv_pages_add_reclaim(p->kv, relieve, p);
@@ -382,7 +362,7 @@ rv_status rv_kv_pressure_create(rv_kv_pressure **out, rv_context *ctx,
 
 static void remove_file(rv_kv_pressure *p, int32_t seq) {
 	char path[4096];
-	file_of(p, seq, path);
+	rv_kv_spill_file(&p->folder, seq, path);
 	unlink(path);
 	p->stats.n_spilled_now--;
 	p->stats.spilled_bytes -= p->seqs[seq].file_bytes;
@@ -396,14 +376,12 @@ void rv_kv_pressure_destroy(rv_kv_pressure *p) {
 	for (int32_t s = 0; p->seqs && s < p->ctx->options.n_seqs; s++)
 		if (p->seqs[s].place == RV_KV_SPILLED)
 			remove_file(p, s);
-	if (p->folder)
-		rmdir(p->folder);
+	rv_kv_spill_folder_close(&p->folder);
 	for (int t = 0; t < RV_KV_COUNT; t++) {
 		while (p->n_reserved[t] > 0)
 			rv_kv_page_release(p->kv, p->reserve[t][--p->n_reserved[t]]);
 		rv_free(p->reserve[t]);
 	}
-	rv_free(p->folder);
 	rv_free(p->seen);
 	rv_free(p->seqs);
 	rv_free(p);
@@ -424,7 +402,7 @@ rv_kv_place rv_kv_pressure_place(const rv_kv_pressure *p, int32_t seq) {
 
 static rv_status read_back(rv_kv_pressure *p, int32_t seq) {
 	char path[4096];
-	file_of(p, seq, path);
+	rv_kv_spill_file(&p->folder, seq, path);
 	RV_TRY(rv_seq_load(p->ctx, seq, p->seqs[seq].adapter, path, NULL, 0, NULL));
 	remove_file(p, seq);
 	p->seqs[seq].place = RV_KV_RESIDENT;

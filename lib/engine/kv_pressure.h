@@ -56,8 +56,8 @@ rv_kv_pressure_options rv_kv_pressure_defaults(void); /* REJECT, down to Q4 */
  * keeps in reserve, a pool page or two. */
 rv_status rv_kv_pressure_create(rv_kv_pressure **out, rv_context *ctx,
                                 const rv_kv_pressure_options *options);
-/* Spilled sequences and their files are gone with it; of a process that was killed they stay, in the
- * folder kv-XXXXXX, and are of no use to another (rv_seq_save is for that). Accepts NULL. */
+/* Spilled sequences and their files are gone with it; those of a process that was killed when the next
+ * one spills to the same folder (rv_seq_save is for what shall stay). Accepts NULL. */
 void rv_kv_pressure_destroy(rv_kv_pressure *p);
 
 /* ---- sequences ---- */

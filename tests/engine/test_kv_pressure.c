@@ -292,6 +292,55 @@ static void disk_full(void **state) {
 	assert_int_equal(files_in(spill_dir), 0);
 }
 
+/* What killed processes leave goes when the next one spills there; what lives stays, and so does what
+ * is not ours. */
+static void killed_ones_are_cleaned_up(void **state) {
+	(void)state;
+	char folder[2048], other[2048], path[2100], byte;
+	int began[2];
+	subject s, second;
+	assert_int_equal(pipe(began), 0);
+	fflush(stdout);
+	pid_t pid = fork();
+	if (pid == 0) {
+		open_subject(&s, RV_KV_SPILL);
+		for (int32_t i = 0; i < 30; i++)
+			fill_idle(&s, i);
+		if (write(began[1], "", 1) == 1)
+			pause();
+		_exit(0);
+	}
+	close(began[1]);
+	assert_int_equal(read(began[0], &byte, 1), 1);
+	close(began[0]);
+	spill_folder(folder);
+	/* it lives: its folder stays beside another */
+	open_subject(&s, RV_KV_SPILL);
+	assert_int_equal(files_in(spill_dir), 2);
+	assert_true(files_in(folder) > 0);
+	close_subject(&s);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	assert_int_equal(files_in(spill_dir), 1);
+	/* a folder of the same form with something else in it is left alone */
+	snprintf(other, sizeof other, "%s/kv-abc123", spill_dir);
+	assert_int_equal(mkdir(other, 0700), 0);
+	snprintf(path, sizeof path, "%s/letter.txt", other);
+	FILE *f = fopen(path, "w");
+	assert_non_null(f);
+	fclose(f);
+	open_subject(&s, RV_KV_SPILL);
+	assert_int_equal(access(folder, F_OK), -1);
+	assert_int_equal(access(path, F_OK), 0);
+	open_subject(&second, RV_KV_SPILL); /* of the same process */
+	assert_int_equal(files_in(spill_dir), 3);
+	close_subject(&second);
+	close_subject(&s);
+	unlink(path);
+	rmdir(other);
+	assert_int_equal(files_in(spill_dir), 0);
+}
+
 /* ---- rules ---- */
 
 static void rules(void **state) {
@@ -341,6 +390,7 @@ int main(void) {
 	        cmocka_unit_test(tiered_come_back),
 	        cmocka_unit_test(damaged_spill),
 	        cmocka_unit_test(disk_full),
+	        cmocka_unit_test(killed_ones_are_cleaned_up),
 	        cmocka_unit_test(rules),
 	};
 	return cmocka_run_group_tests(tests, open_all, close_all);
