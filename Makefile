@@ -178,6 +178,15 @@ $(B)/gen/rv_model_code.h: FORCE
 $(B)/obj/lib/lab/models.o: $(B)/gen/rv_model_code.h
 $(B)/obj/lib/lab/models.o: EXTRA_CPPFLAGS = -I$(B)/gen
 
+# Indexes made for experiments are cached by content too.
+MEMORY_CODE = lib/memory/hnsw*.c lib/memory/hnsw*.h lib/memory/codec*.c lib/memory/codec*.h
+$(B)/gen/rv_memory_code.h: FORCE
+	@mkdir -p $(@D)
+	@echo "#define RV_MEMORY_CODE \"$$(cat $(wildcard $(MEMORY_CODE)) | sha256sum | cut -c1-16)\"" >$@.tmp
+	@if cmp -s $@.tmp $@; then rm -f $@.tmp; else mv -f $@.tmp $@; fi
+$(B)/obj/lib/lab/vector_index.o: $(B)/gen/rv_memory_code.h
+$(B)/obj/lib/lab/vector_index.o: EXTRA_CPPFLAGS = -I$(B)/gen
+
 # Answers of models are kept by content; they also depend on this code.
 ANSWER_CODE = $(MODEL_CODE) lib/engine/*.c lib/engine/*.h lib/eval/*.c lib/eval/*.h
 $(B)/gen/rv_answer_code.h: FORCE
