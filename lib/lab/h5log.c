@@ -1,7 +1,7 @@
 #include "lab/h5log.h"
 
-#include "base/file.h"
 #include "base/mem.h"
+#include "lab/h5image.h"
 #include "lab/provenance.h"
 
 #include <hdf5.h>
@@ -83,10 +83,6 @@ static void set_i32(table *t, size_t row, size_t col, int32_t v) {
 
 /* ---- HDF5 ---- */
 
-static rv_status h5_failed(const char *what) {
-	return rv_fail(RV_ERR_IO, "HDF5: writing %s failed", what);
-}
-
 static hid_t text_type(size_t size) {
 	hid_t t = H5Tcopy(H5T_C_S1);
 	if (t >= 0 && (H5Tset_size(t, size) < 0 || H5Tset_cset(t, H5T_CSET_UTF8) < 0 ||
@@ -97,21 +93,10 @@ static hid_t text_type(size_t size) {
 	return t;
 }
 
-static rv_status attribute(hid_t object, const char *name, hid_t type, const void *value) {
-	hid_t space = H5Screate(H5S_SCALAR);
-	hid_t attr = H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-	int ok = attr >= 0 && H5Awrite(attr, type, value) >= 0;
-	if (attr >= 0)
-		H5Aclose(attr);
-	if (space >= 0)
-		H5Sclose(space);
-	return ok ? RV_OK : h5_failed(name);
-}
-
 static rv_status text_attribute(hid_t object, const char *name, const char *value) {
 	size_t size = strlen(value);
 	hid_t type = text_type(size > 0 ? size : 1);
-	rv_status status = type >= 0 ? attribute(object, name, type, value) : h5_failed(name);
+	rv_status status = type >= 0 ? rv_h5_attribute(object, name, type, value) : rv_h5_failed(name);
 	if (type >= 0)
 		H5Tclose(type);
 	return status;
@@ -125,7 +110,7 @@ static rv_status metric_attributes(hid_t object, const char *prefix, const rv_ex
 	snprintf(name, sizeof name, "%sbetter", prefix);
 	RV_TRY(text_attribute(object, name, m->better == RV_HIGHER ? "higher" : "lower"));
 	snprintf(name, sizeof name, "%sexact", prefix);
-	return attribute(object, name, H5T_NATIVE_INT, &m->exact);
+	return rv_h5_attribute(object, name, H5T_NATIVE_INT, &m->exact);
 }
 
 static hid_t compound_type(const table *t) {
@@ -164,7 +149,7 @@ static rv_status write_table(hid_t where, const char *name, const table *t, hid_
 		H5Dclose(set);
 	if (ok && dataset != NULL)
 		*dataset = set;
-	return ok ? RV_OK : h5_failed(name);
+	return ok ? RV_OK : rv_h5_failed(name);
 }
 
 /* ---- /runs ---- */
@@ -320,7 +305,7 @@ static rv_status write_metric_samples(hid_t group, const rv_experiment_metric *m
 static rv_status write_point_samples(hid_t samples, const rv_results *r, int p) {
 	hid_t group = H5Gcreate2(samples, r->points[p].key, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
 	if (group < 0)
-		return h5_failed("samples");
+		return rv_h5_failed("samples");
 	rv_status status = RV_OK;
 	for (int m = 0; m < r->exp->n_metrics && status == RV_OK; m++)
 		if (r->results[p].metrics[m].n > 0)
@@ -333,7 +318,7 @@ static rv_status write_point_samples(hid_t samples, const rv_results *r, int p) 
 static rv_status write_samples(hid_t file, const rv_results *r) {
 	hid_t samples = H5Gcreate2(file, "samples", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
 	if (samples < 0)
-		return h5_failed("samples");
+		return rv_h5_failed("samples");
 	rv_status status = RV_OK;
 	for (int p = 0; p < r->n_points && status == RV_OK; p++)
 		status = write_point_samples(samples, r, p);
@@ -384,7 +369,7 @@ static rv_status fill_documented(table *t, const rv_documented *doc) {
 
 static rv_status write_contents(hid_t file, const rv_results *r, const rv_documented *doc) {
 	const int schema = RV_H5_SCHEMA_VERSION;
-	RV_TRY(attribute(file, "schema_version", H5T_NATIVE_INT, &schema));
+	RV_TRY(rv_h5_attribute(file, "schema_version", H5T_NATIVE_INT, &schema));
 	RV_TRY(text_attribute(file, "experiment", r->exp->id));
 	RV_TRY(text_attribute(file, "title", r->exp->title));
 	table t = {0};
@@ -402,51 +387,17 @@ static rv_status write_contents(hid_t file, const rv_results *r, const rv_docume
 	return status;
 }
 
-/* The file as libhdf5 leaves it, in rv_free'd memory. */
-static rv_status take_image(hid_t file, const char *path, char **image, size_t *size) {
-	ssize_t n = H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0 ? H5Fget_file_image(file, NULL, 0) : -1;
-	if (n <= 0)
-		return rv_fail(RV_ERR_IO, "%s: HDF5 gives no file image", path);
-	char *data = NULL;
-	RV_TRY(RV_ALLOC(&data, n, "HDF5 file"));
-	if (H5Fget_file_image(file, data, (size_t)n) != n) {
-		rv_free(data);
-		return rv_fail(RV_ERR_IO, "%s: HDF5 gives no file image", path);
-	}
-	*image = data;
-	*size = (size_t)n;
-	return RV_OK;
-}
+typedef struct contents {
+	const rv_results *results;
+	const rv_documented *documented;
+} contents;
 
-/* Built in memory: libhdf5 1.10 crashes at exit when a write of its own failed. */
-static rv_status build_image(const char *path, const rv_results *r, const rv_documented *doc,
-                             char **image, size_t *size) {
-	hid_t access = H5Pcreate(H5P_FILE_ACCESS), file = H5I_INVALID_HID;
-	if (access >= 0 && H5Pset_fapl_core(access, (size_t)1 << 20, 0) >= 0)
-		file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
-	if (access >= 0)
-		H5Pclose(access);
-	if (file < 0)
-		return rv_fail(RV_ERR_IO, "%s: cannot create HDF5 file", path);
-	rv_status status = write_contents(file, r, doc);
-	if (status == RV_OK)
-		status = take_image(file, path, image, size);
-	H5Fclose(file);
-	return status;
+static rv_status fill_file(void *user, hid_t file) {
+	const contents *c = user;
+	return write_contents(file, c->results, c->documented);
 }
 
 rv_status rv_h5log_write(const char *path, const rv_results *results, const rv_documented *documented) {
-	char *image = NULL;
-	size_t size = 0;
-	/* libhdf5 prints its errors by default: they become ours instead */
-	H5E_auto2_t print = NULL;
-	void *print_data = NULL;
-	H5Eget_auto2(H5E_DEFAULT, &print, &print_data);
-	H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-	rv_status status = build_image(path, results, documented, &image, &size);
-	H5Eset_auto2(H5E_DEFAULT, print, print_data);
-	if (status == RV_OK)
-		status = rv_file_write(path, image, size);
-	rv_free(image);
-	return status;
+	contents c = {results, documented};
+	return rv_h5_write_file(path, fill_file, &c);
 }
