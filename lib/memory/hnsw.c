@@ -94,7 +94,7 @@ rv_status rv_hnsw_create(rv_hnsw **out, const rv_hnsw_options *options) {
 	pthread_rwlock_init(&h->gate, &attr);
 	pthread_rwlockattr_destroy(&attr);
 	atomic_init(&h->entry, RV_HNSW_NONE);
-	h->learn_at = options->sketch ? RV_HNSW_LEARN_AT : INT64_MAX;
+	atomic_init(&h->learn_at, options->sketch ? RV_HNSW_LEARN_AT : INT64_MAX);
 	const rv_status status = reserve_arrays(h);
 	if (status != RV_OK) {
 		rv_hnsw_destroy(h);

@@ -55,7 +55,7 @@ struct rv_hnsw {
 	int64_t upper_capacity, upper_used;
 
 	_Atomic(rv_sketch *) sketch; /* NULL: none, or not yet */
-	int64_t learn_at;            /* at this many vectors it is learned anew; gate exclusive */
+	_Atomic int64_t learn_at;    /* at this many vectors it is learned anew */
 
 	_Atomic uint64_t entry;  /* level << 32 | slot; RV_HNSW_NONE in the low half: empty */
 	_Atomic int64_t n_slots; /* in use or free again; those above were never used */

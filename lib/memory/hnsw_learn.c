@@ -10,7 +10,7 @@ static int64_t count(rv_hnsw *h) {
 }
 
 int rv_hnsw_learn_due(rv_hnsw *h, int64_t n) {
-	return count(h) + n >= h->learn_at;
+	return count(h) + n >= atomic_load(&h->learn_at);
 }
 
 typedef struct learn {
@@ -69,7 +69,7 @@ rv_status rv_hnsw_learn(rv_hnsw *h, const uint32_t *slots, int64_t n, rv_threads
 	const rv_status status = make_sketch(&l, threads);
 	if (status == RV_OK) {
 		rv_sketch *old = atomic_exchange(&h->sketch, l.sketch);
-		h->learn_at = l.n * LEARN_AGAIN;
+		atomic_store(&h->learn_at, l.n * LEARN_AGAIN);
 		if (old)
 			rv_hnsw_wait_for_searches(h);
 		l.sketch = old;

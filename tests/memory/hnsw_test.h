@@ -19,7 +19,7 @@ typedef struct set {
 	uint64_t *ids;
 } set;
 
-#define SET_QUERIES 100
+#define SET_QUERIES 40
 
 /* Sixteen clusters in a quarter as many latent dimensions, and a little noise. */
 static set *set_make(int64_t n, int dim, uint64_t seed) {
@@ -91,14 +91,15 @@ static double true_distance(rv_metric metric, const float *a, const float *b, in
 	return metric == RV_METRIC_L2 ? l2 : metric == RV_METRIC_INNER ? -ab : 1 - ab / sqrt(aa * bb);
 }
 
-static int compare_double(const void *a, const void *b) {
+__attribute__((unused)) static int compare_double(const void *a, const void *b) {
 	const double x = *(const double *)a, y = *(const double *)b;
 	return (x > y) - (x < y);
 }
 
 /* Mean part of the k nearest of set s that searches find; `among` (or NULL for all) says which of the
  * set's rows count. Ties count by distance. */
-static double recall(rv_hnsw *index, const set *s, int64_t k, int ef, const uint8_t *among) {
+__attribute__((unused)) static double recall(rv_hnsw *index, const set *s, int64_t k, int ef,
+                                             const uint8_t *among) {
 	const rv_metric metric = rv_hnsw_get_options(index)->metric;
 	double *all;
 	uint64_t *ids;

@@ -180,21 +180,21 @@ static void crowds_stay_connected(void **state) {
 /* After much coming and going searches are as good as in a graph built at once. */
 static void repairs_keep_recall(void **state) {
 	(void)state;
-	set *data = set_make(4000, 40, 31);
-	uint8_t among[4000] = {0};
-	rv_hnsw *worn = index_of(data, RV_METRIC_COSINE, 2600);
-	for (int64_t i = 0; i < 4000; i += 200) { /* a window of 2000 moves over the set */
-		assert_ok(rv_hnsw_add_batch(worn, data->ids + i, set_row(data, i), 200, NULL));
-		memset(among + i, 1, 200);
-		for (int64_t k = i - 2000; k >= 0 && k < i - 1800; k++) {
+	set *data = set_make(2000, 40, 31);
+	uint8_t among[2000] = {0};
+	rv_hnsw *worn = index_of(data, RV_METRIC_COSINE, 1300);
+	for (int64_t i = 0; i < 2000; i += 100) { /* a window of 1000 moves over the set */
+		assert_ok(rv_hnsw_add_batch(worn, data->ids + i, set_row(data, i), 100, NULL));
+		memset(among + i, 1, 100);
+		for (int64_t k = i - 1000; k >= 0 && k < i - 900; k++) {
 			assert_ok(rv_hnsw_remove(worn, data->ids[k]));
 			among[k] = 0;
 		}
 	}
 	assert_ok(rv_hnsw_repair(worn, NULL));
 	assert_ok(rv_hnsw_verify(worn));
-	rv_hnsw *fresh = index_of(data, RV_METRIC_COSINE, 2600);
-	for (int64_t i = 0; i < 4000; i++)
+	rv_hnsw *fresh = index_of(data, RV_METRIC_COSINE, 1300);
+	for (int64_t i = 0; i < 2000; i++)
 		if (among[i])
 			assert_ok(rv_hnsw_add(fresh, data->ids[i], set_row(data, i)));
 	const double old = recall(worn, data, 10, 40, among), new = recall(fresh, data, 10, 40, among);
