@@ -3,13 +3,9 @@
 #include "base/mem.h"
 #include "memory/bank_internal.h"
 
-#include <float.h>
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define OVERFETCH 4
 #define DAY_MS INT64_C(86400000)
 
 rv_bank_options rv_bank_defaults(rv_variant variant) {
@@ -46,7 +42,7 @@ static rv_status check_options(const rv_bank_options *o) {
 }
 
 static void destroy(rv_bank *bank) {
-	rv_hnsw_destroy(bank->index);
+	rv_bank_index_drop(bank);
 	pthread_rwlock_destroy(&bank->lock);
 	pthread_mutex_destroy(&bank->save_lock);
 	rv_free(bank->entries);
@@ -270,103 +266,6 @@ rv_status rv_bank_get(rv_bank *bank, const char *trajectory_id, rv_trajectory *o
 	return rv_store_read(bank->store, get, &g);
 }
 
-rv_bank_query rv_bank_query_defaults(void) {
-	return (rv_bank_query){.k = 10, .min_quality = -1};
-}
-
-typedef struct wanted {
-	rv_bank *bank;
-	float min_quality;
-	unsigned verdicts;
-	int64_t since, now;
-} wanted;
-
-static int is_wanted(void *user, uint64_t id) {
-	const wanted *w = user;
-	const rv_bank_entry *e = rv_bank_entry_find(w->bank, (int64_t)id);
-	return e != NULL && (w->verdicts == 0 || (w->verdicts >> e->verdict & 1)) &&
-	       e->created_at >= w->since && rv_bank_decayed(w->bank, e, w->now) >= w->min_quality;
-}
-
-static int better_first(const void *a, const void *b) {
-	const rv_bank_hit *x = a, *y = b;
-	float p = x->similarity * x->quality, q = y->similarity * y->quality;
-	return p != q ? (p > q ? -1 : 1) : x->key < y->key ? -1 : 1;
-}
-
-typedef struct found {
-	uint64_t *ids;
-	float *distances;
-	rv_bank_hit *hits;
-} found;
-
-/* Under the lock for reading. */
-static rv_status search(rv_bank *bank, const float *query, const rv_bank_query *how, int64_t k,
-                        found *f, int64_t *n) {
-	wanted w = {.bank = bank,
-	            .min_quality =
-	                    how->min_quality < 0 ? bank->options.quality_threshold : how->min_quality,
-	            .verdicts = how->verdicts,
-	            .since = how->since,
-	            .now = rv_store_now_ms(bank->store)};
-	const rv_hnsw_filter filter = {is_wanted, &w};
-	int any = w.min_quality <= 0 && w.verdicts == 0 && w.since <= 0;
-	int64_t got = 0;
-	RV_TRY(rv_hnsw_search(bank->index, query, k, how->ef, any ? NULL : &filter, f->ids,
-	                      f->distances, &got));
-	*n = 0;
-	for (int64_t i = 0; i < got; i++) {
-		const rv_bank_entry *e = rv_bank_entry_find(bank, (int64_t)f->ids[i]);
-		if (e == NULL) /* its row is gone, its node just about to be */
-			continue;
-		rv_bank_hit *hit = &f->hits[(*n)++];
-		*hit = (rv_bank_hit){.key = e->key,
-		                     .created_at = e->created_at,
-		                     .similarity = 1 - f->distances[i],
-		                     .quality = rv_bank_decayed(bank, e, w.now),
-		                     .weight = e->weight,
-		                     .verdict = (rv_verdict)e->verdict,
-		                     .source = (rv_source)e->source};
-		rv_bank_id_text(e->id, hit->trajectory_id);
-	}
-	return RV_OK;
-}
-
-static rv_status search_into(rv_bank *bank, const float *query, const rv_bank_query *how, int64_t k,
-                             found *f, int64_t *n) {
-	RV_TRY(RV_ALLOC(&f->ids, k, "ids"));
-	RV_TRY(RV_ALLOC(&f->distances, k, "distances"));
-	RV_TRY(RV_ALLOC(&f->hits, k, "hits"));
-	pthread_rwlock_rdlock(&bank->lock);
-	rv_status st = search(bank, query, how, k, f, n);
-	pthread_rwlock_unlock(&bank->lock);
-	return st;
-}
-
-rv_status rv_bank_search(rv_bank *bank, const float *query, const rv_bank_query *how, rv_bank_hit *hits,
-                         int64_t *n) {
-	const rv_bank_query q = how ? *how : rv_bank_query_defaults();
-	if (q.k < 1 || q.k > RV_BANK_MAX_CAPACITY || q.min_quality > 1)
-		return rv_fail(RV_ERR_INVALID, "bank search: k %lld, min_quality %g: out of bounds",
-		               (long long)q.k, (double)q.min_quality);
-	RV_TRY(rv_bank_check_whole(bank));
-	int64_t wide = q.order == RV_BANK_BY_SCORE ? OVERFETCH * q.k : q.k;
-	int64_t most = rv_bank_count(bank) + 1, got = 0;
-	wide = wide < most ? wide : most;
-	found f = {0};
-	rv_status st = search_into(bank, query, &q, wide, &f, &got);
-	if (st == RV_OK) {
-		if (q.order == RV_BANK_BY_SCORE && got > 0)
-			qsort(f.hits, (size_t)got, sizeof *f.hits, better_first);
-		*n = got < q.k ? got : q.k;
-		memcpy(hits, f.hits, (size_t)*n * sizeof *hits);
-	}
-	rv_free(f.ids);
-	rv_free(f.distances);
-	rv_free(f.hits);
-	return st;
-}
-
 int64_t rv_bank_count(rv_bank *bank) {
 	pthread_rwlock_rdlock(&bank->lock);
 	int64_t n = bank->n_live;
@@ -396,8 +295,8 @@ rv_status rv_bank_stats_get(rv_bank *bank, rv_bank_stats *out) {
 		if (e->created_at > out->newest)
 			out->newest = e->created_at;
 	}
-	out->resident_bytes = s.vector_bytes + s.link_bytes + s.other_bytes + s.sketch_bytes +
-	                      (size_t)bank->cap * sizeof *bank->entries;
+	out->resident_bytes = s.vector_bytes + s.code_bytes + s.link_bytes + s.other_bytes +
+	                      s.sketch_bytes + (size_t)bank->cap * sizeof *bank->entries;
 	pthread_rwlock_unlock(&bank->lock);
 	if (out->count > 0)
 		out->mean_quality /= (double)out->count;

@@ -27,6 +27,9 @@ typedef struct rv_bank_options {
 	float quality_threshold; /* of searches that name none */
 	int m, ef_construction, ef_search;
 	int64_t half_life_ms; /* a pattern's quality halves in this time; 0: never */
+	/* 0: 8 bits a component are resident (SQ8, a quarter of the memory), and a search puts its
+	 * candidates right by the stored vectors, some tens of reads. 1: f32, and no reads. */
+	int full_vectors;
 	uint64_t seed;
 	rv_threads *threads; /* for building the index; used inside open and import only; NULL: none */
 	int keep_index;      /* save the index at close: 1 */
@@ -83,8 +86,8 @@ typedef struct rv_bank_hit {
 	rv_source source;
 } rv_bank_hit;
 
-/* The best k for `query` [RV_EMBEDDING_DIM] into hits [k], best first; *n of them. Never touches the
- * disk. RV_ERR_NUMERIC for a query of length 0 or not finite. */
+/* The best k for `query` [RV_EMBEDDING_DIM] into hits [k], best first; *n of them. RV_ERR_NUMERIC for a
+ * query of length 0 or not finite. */
 rv_status rv_bank_search(rv_bank *bank, const float *query, const rv_bank_query *how, rv_bank_hit *hits,
                          int64_t *n);
 

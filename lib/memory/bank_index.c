@@ -24,8 +24,35 @@ static int64_t index_capacity(const rv_bank *bank) {
 	return 2 * most + 65536;
 }
 
+/* A codec for any vectors: what it learns is their mean, and the mean of these two is 0. So the codes
+ * of a row are the same whenever it comes. */
+static rv_status create_codec(rv_codec **out) {
+	rv_codec_options o = rv_codec_defaults();
+	float *x = NULL;
+	o.kind = RV_CODE_SQ8;
+	o.metric = RV_METRIC_COSINE;
+	o.dim = RV_EMBEDDING_DIM;
+	RV_TRY(RV_ALLOC(&x, 2 * RV_EMBEDDING_DIM, "vectors"));
+	x[0] = 1;
+	x[RV_EMBEDDING_DIM] = -1;
+	rv_codec *codec = NULL;
+	rv_status st = rv_codec_create(&codec, &o);
+	if (st == RV_OK)
+		st = rv_codec_train(codec, x, 2, NULL);
+	rv_free(x);
+	if (st == RV_OK)
+		*out = codec;
+	else
+		rv_codec_destroy(codec);
+	return st;
+}
+
 static rv_status create_index(rv_bank *bank, rv_hnsw **out) {
 	rv_hnsw_options o = rv_hnsw_defaults();
+	if (!bank->options.full_vectors)
+		RV_TRY(create_codec(&bank->codec));
+	o.codec = bank->codec;
+	o.codes_only = bank->codec != NULL;
 	o.dim = RV_EMBEDDING_DIM;
 	o.m = bank->options.m;
 	o.ef_construction = bank->options.ef_construction;
@@ -110,26 +137,35 @@ static rv_status compare(rv_bank *bank, building *b) {
 	return RV_OK;
 }
 
+void rv_bank_index_drop(rv_bank *bank) {
+	rv_hnsw_destroy(bank->index);
+	rv_codec_destroy(bank->codec);
+	bank->index = NULL;
+	bank->codec = NULL;
+}
+
 static rv_status check_made_so(const rv_bank *bank) {
 	const rv_hnsw_options *o = rv_hnsw_get_options(bank->index);
 	if (o->dim != RV_EMBEDDING_DIM || o->metric != RV_METRIC_COSINE || o->m != bank->options.m ||
 	    o->ef_construction != bank->options.ef_construction ||
-	    o->ef_search != bank->options.ef_search || o->seed != bank->options.seed)
+	    o->ef_search != bank->options.ef_search || o->codes_only == bank->options.full_vectors ||
+	    o->seed != bank->options.seed)
 		return rv_fail(RV_ERR_MISMATCH, "made with other parameters");
 	return RV_OK;
 }
 
 static rv_status load(rv_bank *bank, building *b) {
 	char path[4096];
-	const rv_hnsw_load_options o = {.capacity = index_capacity(bank)};
+	const rv_hnsw_load_options o = {.capacity = index_capacity(bank),
+	                                .codec = bank->options.full_vectors ? NULL : &bank->codec,
+	                                .threads = bank->options.threads};
 	RV_TRY(file_path(bank, path));
 	RV_TRY(rv_hnsw_load(&bank->index, path, &o));
 	rv_status st = check_made_so(bank);
 	if (st == RV_OK)
 		st = compare(bank, b);
 	if (st != RV_OK) {
-		rv_hnsw_destroy(bank->index);
-		bank->index = NULL;
+		rv_bank_index_drop(bank);
 		bank->n_caught_up = 0;
 	}
 	return st;
@@ -179,7 +215,7 @@ rv_status rv_bank_index_save(rv_bank *bank) {
 
 typedef struct verifying {
 	rv_bank *bank;
-	int64_t n;
+	rv_hnsw_identity is;
 	float *vector;
 } verifying;
 
@@ -188,15 +224,15 @@ static rv_status differs(const verifying *v, int64_t key, const char *what) {
 	               rv_variant_name(v->bank->options.variant), (long long)key, what);
 }
 
-/* Cosine keeps vectors scaled to length 1. */
-static int same_vector(const float *kept, const float *stored) {
-	double sum = 0;
-	for (int i = 0; i < RV_EMBEDDING_DIM; i++)
-		sum += (double)stored[i] * (double)stored[i];
-	for (int i = 0; i < RV_EMBEDDING_DIM; i++)
-		if (fabs((double)stored[i] / sqrt(sum) - (double)kept[i]) > 1e-6)
-			return 0;
-	return 1;
+/* Cosine keeps vectors scaled to length 1, or codes of them. */
+static int same_vector(const rv_bank *bank, const float *kept, const float *stored) {
+	double dot = 0, a = 0, b = 0;
+	for (int i = 0; i < RV_EMBEDDING_DIM; i++) {
+		dot += (double)kept[i] * (double)stored[i];
+		a += (double)kept[i] * (double)kept[i];
+		b += (double)stored[i] * (double)stored[i];
+	}
+	return 1 - dot / sqrt(a * b) < (bank->codec ? 1e-3 : 1e-10);
 }
 
 static rv_status verify_row(void *user, int64_t key, const rv_trajectory *t, const float *embedding) {
@@ -204,7 +240,7 @@ static rv_status verify_row(void *user, int64_t key, const rv_trajectory *t, con
 	const rv_bank_entry *e = rv_bank_entry_find(v->bank, key);
 	uint8_t id[16];
 	rv_bank_id_bytes(t->trajectory_id, id);
-	v->n++;
+	RV_TRY(rv_hnsw_identity_add(&v->is, v->bank->index, (uint64_t)key, embedding));
 	if (e == NULL)
 		return differs(v, key, "in the store, not in the bank");
 	if (memcmp(id, e->id, sizeof id) != 0 || e->quality != t->quality || e->weight != t->weight ||
@@ -213,7 +249,7 @@ static rv_status verify_row(void *user, int64_t key, const rv_trajectory *t, con
 		return differs(v, key, "other figures in the bank than in the store");
 	if (rv_hnsw_get(v->bank->index, (uint64_t)key, v->vector) != RV_OK)
 		return differs(v, key, "in the store, not in the index");
-	if (!same_vector(v->vector, embedding))
+	if (!same_vector(v->bank, v->vector, embedding))
 		return differs(v, key, "another vector in the index than in the store");
 	return RV_OK;
 }
@@ -231,12 +267,14 @@ rv_status rv_bank_verify(rv_bank *bank) {
 	rv_status st = rv_store_read(bank->store, verify_rows, &v);
 	rv_free(v.vector);
 	RV_TRY(st);
-	if (v.n != bank->n_live || v.n != rv_hnsw_count(bank->index))
+	const rv_hnsw_identity has = rv_hnsw_identify(bank->index);
+	if ((int64_t)v.is.n != bank->n_live || !rv_hnsw_identity_equal(&v.is, &has))
 		return rv_fail(RV_ERR_MISMATCH,
-		               "%s: bank '%s': %lld rows in the store, %lld in the bank, %lld "
-		               "in the index",
+		               "%s: bank '%s': %llu rows in the store, %lld in the bank; the index "
+		               "holds %llu, "
+		               "not just those",
 		               rv_store_path(bank->store), rv_variant_name(bank->options.variant),
-		               (long long)v.n, (long long)bank->n_live,
-		               (long long)rv_hnsw_count(bank->index));
+		               (unsigned long long)v.is.n, (long long)bank->n_live,
+		               (unsigned long long)has.n);
 	return RV_OK;
 }

@@ -23,6 +23,7 @@ struct rv_bank {
 	rv_store *store;
 	rv_bank_options options;
 	rv_hnsw *index;
+	rv_codec *codec;        /* of resident codes; NULL: full vectors */
 	pthread_rwlock_t lock;  /* entries: written by the writer thread alone */
 	rv_bank_entry *entries; /* ascending by key */
 	int64_t n_entries, cap, n_live;
@@ -52,6 +53,7 @@ rv_status rv_bank_row_find(rv_db *db, const char *trajectory_id, rv_bank_row_fn 
 /* Key and embedding alone, from `after` on, at most n: keys [n], embeddings [n, RV_EMBEDDING_DIM]. */
 rv_status rv_bank_rows_embeddings(rv_db *db, rv_variant variant, int64_t after, int64_t n,
                                   uint64_t *keys, float *embeddings, int64_t *found);
+rv_status rv_bank_row_embedding(rv_db *db, int64_t key, float *out); /* RV_ERR_NOT_FOUND */
 /* Every row's figures (not its vector), in order of key. */
 typedef rv_status rv_bank_entry_fn(void *user, const rv_bank_entry *entry);
 rv_status rv_bank_rows_entries(rv_db *db, rv_variant variant, rv_bank_entry_fn *fn, void *user);
@@ -86,6 +88,7 @@ rv_status rv_bank_evict(rv_bank *bank);
 
 rv_status rv_bank_index_open(rv_bank *bank);
 rv_status rv_bank_index_save(rv_bank *bank);
+void rv_bank_index_drop(rv_bank *bank);
 
 /* ---- figures ---- */
 

@@ -324,6 +324,22 @@ rv_status rv_bank_rows_embeddings(rv_db *db, rv_variant variant, int64_t after, 
 	return RV_OK;
 }
 
+static rv_status take_vector(void *user, const rv_db_row *row) {
+	embeddings *e = user;
+	e->n++;
+	return rv_row_f32(row, 1, e->out, RV_EMBEDDING_DIM);
+}
+
+rv_status rv_bank_row_embedding(rv_db *db, int64_t key, float *out) {
+	embeddings e = {.out = out};
+	RV_TRY(RV_DB_QUERY(db, TABLE, take_vector, &e,
+	                   "SELECT key, embedding FROM " TABLE " WHERE key = ?1", RV_INT(key)));
+	if (e.n == 0)
+		return rv_fail(RV_ERR_NOT_FOUND, "%s: table " TABLE ": no key %lld", rv_db_path(db),
+		               (long long)key);
+	return RV_OK;
+}
+
 typedef struct entries {
 	rv_bank_entry_fn *fn;
 	void *user;

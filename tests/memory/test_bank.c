@@ -85,6 +85,55 @@ static void adds_and_finds(void **state) {
 	end(&f);
 }
 
+static size_t resident(fixture *f, int rebuilt, const char *why) {
+	rv_bank_stats stats;
+	assert_ok(rv_bank_stats_get(f->bank, &stats));
+	assert_int_equal(stats.count, 400);
+	if (stats.rebuilt != rebuilt || strstr(stats.why_rebuilt, why) == NULL)
+		fail_msg("rebuilt %d: %s", stats.rebuilt, stats.why_rebuilt);
+	assert_ok(rv_bank_verify(f->bank));
+	return stats.resident_bytes;
+}
+
+/* Codes are smaller, and find the same with the same similarity. */
+static void codes_and_vectors(void **state) {
+	(void)state;
+	enum { N = 400 };
+	fixture f;
+	begin(&f);
+	static kit_item items[N];
+	static rv_trajectory list[N];
+	for (int i = 0; i < N; i++) {
+		kit_fill(&items[i], i % 20, i, 0.9f);
+		list[i] = items[i].t;
+	}
+	assert_ok(rv_bank_add(f.bank, list, N, NULL));
+	rv_bank_hit coded[64], full[64];
+	assert_int_equal(search(&f, 7, NULL, coded), 10);
+	size_t small = resident(&f, 0, "");
+	close_bank(&f);
+	f.options.full_vectors = 1;
+	open_bank(&f);
+	size_t large = resident(&f, 1, "an index of codes");
+	assert_true(large - small > N * (3072 - 800));
+	assert_int_equal(search(&f, 7, NULL, full), 10);
+	for (int i = 0; i < 10; i++) {
+		assert_string_equal(coded[i].trajectory_id, full[i].trajectory_id);
+		assert_true(fabsf(coded[i].similarity - full[i].similarity) < 1e-5f);
+	}
+	close_bank(&f);
+	open_bank(&f);
+	resident(&f, 0, "");
+	close_bank(&f);
+	f.options.full_vectors = 0;
+	open_bank(&f);
+	resident(&f, 1, "");
+	close_bank(&f);
+	open_bank(&f);
+	resident(&f, 0, "");
+	end(&f);
+}
+
 static void gets_back_whole(void **state) {
 	(void)state;
 	fixture f;
@@ -462,15 +511,11 @@ static void writers_and_readers(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(adds_and_finds),
-	        cmocka_unit_test(gets_back_whole),
-	        cmocka_unit_test(refuses),
-	        cmocka_unit_test(filters_and_ages),
-	        cmocka_unit_test(capacity_keeps_the_best),
-	        cmocka_unit_test(distills),
-	        cmocka_unit_test(carries_elsewhere),
-	        cmocka_unit_test(malformed_lines),
-	        cmocka_unit_test(writers_and_readers),
+	        cmocka_unit_test(adds_and_finds),   cmocka_unit_test(codes_and_vectors),
+	        cmocka_unit_test(gets_back_whole),  cmocka_unit_test(refuses),
+	        cmocka_unit_test(filters_and_ages), cmocka_unit_test(capacity_keeps_the_best),
+	        cmocka_unit_test(distills),         cmocka_unit_test(carries_elsewhere),
+	        cmocka_unit_test(malformed_lines),  cmocka_unit_test(writers_and_readers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
