@@ -244,6 +244,7 @@ TEST_LDFLAGS_test_threads := $(call wrap,aligned_alloc pthread_create hwloc_set_
 TEST_LDFLAGS_test_pool := $(call wrap,aligned_alloc)
 TEST_LDFLAGS_test_prefix_tree := $(call wrap,aligned_alloc)
 TEST_LDFLAGS_test_json := $(call wrap,aligned_alloc)
+TEST_LDFLAGS_test_embed := $(call wrap,aligned_alloc)
 TEST_LDFLAGS_test_alloc := $(call wrap,aligned_alloc free mmap munmap)
 TEST_LDFLAGS_test_scheduler := $(call wrap,rv_context_eval rv_context_logits)
 TEST_LDFLAGS_test_scheduler_cases := $(TEST_LDFLAGS_test_scheduler)

@@ -96,10 +96,10 @@ static rv_status train(job *j) {
 		if (step % show == 0)
 			fprintf(stderr,
 			        "step %lld of %lld: loss %.4f (InfoNCE %.4f, triplet %.4f, classes "
-			        "%.4f), "
+			        "%.4f, topics %.4f), "
 			        "%.2f s a step\n",
 			        (long long)step, (long long)n_steps, loss.total, loss.nce, loss.triplet,
-			        loss.classes, r.seconds);
+			        loss.classes, loss.topics, r.seconds);
 		if (j->args.valid_every && (step + 1) % j->args.valid_every == 0 && step + 1 < n_steps)
 			RV_TRY(validate(j));
 	}

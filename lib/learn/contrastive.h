@@ -32,17 +32,18 @@ typedef struct rv_contrastive_options {
 
 /* One batch; arrays are the caller's. */
 typedef struct rv_contrastive_batch {
-	int64_t n, n_in, dim, n_classes;     /* texts, numbers of a mean, of a vector */
-	const int32_t *label;                /* [n] class, in [0, n_classes) */
-	const int32_t *topic;                /* [n]; -1: none */
-	const rv_real *mean;                 /* [n, n_in] */
-	const rv_real *map;                  /* [dim, n_in] */
-	const rv_real *classes;              /* [n_classes, dim], any length but 0 */
+	int64_t n, n_in, dim, n_classes; /* texts, numbers of a mean, of a vector */
+	const int32_t *label;   /* [n] class, in [0, n_classes) where there are class vectors */
+	const int32_t *topic;   /* [n]; -1: none */
+	const rv_real *mean;    /* [n, n_in] */
+	const rv_real *map;     /* [dim, n_in] */
+	const rv_real *classes; /* [n_classes, dim], any length but 0 */
 	rv_real *d_mean, *d_map, *d_classes; /* derivatives, written; all NULL: the loss alone */
 } rv_contrastive_batch;
 
 typedef struct rv_contrastive_loss {
 	double total, nce, triplet, classes; /* the parts unweighted */
+	double topics;                       /* of contrastive_train.h: a part of total, weighted */
 } rv_contrastive_loss;
 
 typedef struct rv_contrastive rv_contrastive; /* working memory */

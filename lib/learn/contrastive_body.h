@@ -162,6 +162,8 @@ static double class_row(rv_contrastive *c, const rv_contrastive_options *o,
                         const rv_contrastive_batch *b, int64_t i, double share) {
 	rv_real *t = c->t + i * b->n_classes;
 	double most = -INFINITY, sum = 0, loss = 0;
+	if (b->n_classes == 0)
+		return 0;
 	for (int64_t k = 0; k < b->n_classes; k++)
 		most = (double)t[k] > most ? (double)t[k] : most;
 	for (int64_t k = 0; k < b->n_classes; k++) {
@@ -216,20 +218,24 @@ rv_contrastive_loss rv_contrastive_run(rv_contrastive *c, const rv_contrastive_o
 	const int64_t n = b->n, dim = b->dim, n_c = b->n_classes;
 	product(0, 1, n, dim, b->n_in, b->mean, b->n_in, b->map, b->n_in, 0, c->z, dim);
 	unit_rows(c->z, c->inv, n, dim);
-	memcpy(c->q, b->classes, (size_t)(n_c * dim) * sizeof *c->q);
+	if (n_c)
+		memcpy(c->q, b->classes, (size_t)(n_c * dim) * sizeof *c->q);
 	unit_rows(c->q, c->inv_q, n_c, dim);
 	product(0, 1, n, n, dim, c->z, dim, c->z, dim, 0, c->s, n);
-	product(0, 1, n, n_c, dim, c->z, dim, c->q, dim, 0, c->t, n_c);
+	if (n_c)
+		product(0, 1, n, n_c, dim, c->z, dim, c->q, dim, 0, c->t, n_c);
 	rv_contrastive_loss loss = rows_loss_of(c, o, b);
 	if (!b->d_mean)
 		return loss;
 	if (RV_TRAIN_KEEPS(other_side))
 		symmetric(c->ds, n);
 	product(0, 0, n, dim, n, c->ds, n, c->z, dim, 0, c->dz, dim);
-	if (RV_TRAIN_KEEPS(classes))
+	if (n_c && RV_TRAIN_KEEPS(classes))
 		product(0, 0, n, dim, n_c, c->t, n_c, c->q, dim, 1, c->dz, dim);
-	product(1, 0, n_c, dim, n, c->t, n_c, c->z, dim, 0, b->d_classes, dim);
-	unit_rows_back(b->d_classes, c->q, c->inv_q, n_c, dim);
+	if (n_c) {
+		product(1, 0, n_c, dim, n, c->t, n_c, c->z, dim, 0, b->d_classes, dim);
+		unit_rows_back(b->d_classes, c->q, c->inv_q, n_c, dim);
+	}
 	unit_rows_back(c->dz, c->z, c->inv, n, dim);
 	product(1, 0, dim, b->n_in, n, c->dz, dim, b->mean, b->n_in, 0, b->d_map, b->n_in);
 	product(0, 0, n, b->n_in, dim, c->dz, dim, b->map, b->n_in, 0, b->d_mean, b->n_in);

@@ -19,8 +19,10 @@ struct rv_contrastive_trainer {
 	const rv_request_set *set;
 	rv_encoder *encoder;
 	rv_contrastive_plan plan;
-	rv_contrastive *loss;
+	rv_contrastive *loss, *topic_loss;
 	int64_t n_embd, dim, max_n; /* texts of a batch */
+	int64_t class_dim;          /* dim - topic_dim */
+	double squares[2];          /* mean squared lengths of the parts of a vector, running */
 
 	/* map and class vectors, one after the other, and AdamW's memory of them */
 	float *head, *moment1, *moment2, *gradient;
@@ -32,7 +34,10 @@ struct rv_contrastive_trainer {
 	int32_t *tokens, *text; /* [max_seqs, n_ctx] */
 	int64_t max_seqs, n_seqs, used, n;
 	int32_t *label, *topic; /* [max_n] */
+	int32_t *about;         /* [max_n] topic a text still speaks of; -1: none */
 	float *mean, *d_mean;   /* [max_n, n_embd] */
+	float *some, *d_some;   /* [max_n, n_embd] of texts that speak of a topic */
+	float *vectors;         /* [max_n, dim] */
 };
 
 rv_contrastive_plan rv_contrastive_defaults(void) {
@@ -49,6 +54,9 @@ rv_contrastive_plan rv_contrastive_defaults(void) {
 	        .n_topics = 8,
 	        .n_flat = 52,
 	        .dim = RV_EMBED_DIM,
+	        .topic_dim = 256,
+	        .topic_weight = 0.3,
+	        .topic_share = 0.3,
 	        .head_rate = 1};
 }
 
@@ -59,6 +67,12 @@ const rv_option rv_contrastive_option_table[] = {
         {"flat", 0, RV_OPT_INT, AT(n_flat), 0, 65536, NULL, "texts", NULL,
          "of a batch, from files without topics"},
         {"dim", 0, RV_OPT_INT, AT(dim), 1, 65536, NULL, NULL, NULL, "numbers of a vector"},
+        {"topic-dim", 0, RV_OPT_INT, AT(topic_dim), 0, 65535, NULL, NULL, NULL,
+         "of them, for what a text is about; 0: none"},
+        {"topic-weight", 0, RV_OPT_DOUBLE, AT(topic_weight), 0, 1e6, NULL, NULL, NULL,
+         "weight of the loss by topics"},
+        {"topic-share", 0, RV_OPT_DOUBLE, AT(topic_share), 0, 0.99, NULL, NULL, NULL,
+         "share of those numbers in a vector's squared length"},
         {"data-seed", 0, RV_OPT_INT, AT(seed), 0, 9e15, NULL, NULL, NULL, "of batches and noise"},
         {"temperature", 0, RV_OPT_DOUBLE, AT(loss.temperature), 1e-3, 100, NULL, NULL, NULL,
          "of InfoNCE"},
@@ -78,7 +92,7 @@ const rv_option rv_contrastive_option_table[] = {
         {"drop", 0, RV_OPT_DOUBLE, AT(noise.drop), 0, 1, NULL, NULL, NULL,
          "probability that a word is left out"},
         {"exchange", 0, RV_OPT_DOUBLE, AT(noise.exchange), 0, 1, NULL, NULL, NULL,
-         "probability that a word of the topic becomes one of another topic"},
+         "probability that the words of a text's topic become some of other topics"},
         {"lower", 0, RV_OPT_DOUBLE, AT(noise.lower), 0, 1, NULL, NULL, NULL,
          "probability that a text is in lower case"},
         {"split", 0, RV_OPT_DOUBLE, AT(noise.split), 0, 1, NULL, NULL, NULL,
@@ -96,7 +110,7 @@ static rv_status first_head(rv_contrastive_trainer *c) {
 	RV_TRY(rv_embed_fixed_map(c->head, c->dim, c->n_embd, c->n_embd, 0));
 	rv_rng_stream(&rng, (uint64_t)c->plan.seed, 1);
 	for (int64_t i = c->n_map; i < c->n_head; i++)
-		c->head[i] = (float)(rv_rng_normal(&rng) / sqrt((double)c->dim));
+		c->head[i] = (float)(rv_rng_normal(&rng) / sqrt((double)c->class_dim));
 	return RV_OK;
 }
 
@@ -105,11 +119,14 @@ static rv_status fill(rv_contrastive_trainer *c, const rv_tokenizer *tokenizer) 
 	const int64_t most = c->max_n > EMBED_TEXTS ? c->max_n : EMBED_TEXTS;
 	c->n_embd = c->t->layout.hp.n_embd;
 	c->dim = c->plan.dim;
+	c->class_dim = c->dim - c->plan.topic_dim;
 	c->n_map = c->dim * c->n_embd;
-	c->n_head = c->n_map + n_classes * c->dim;
+	c->n_head = c->n_map + n_classes * c->class_dim;
 	c->max_seqs = most; /* at worst one text a sequence */
 	RV_TRY(rv_encoder_create(&c->encoder, tokenizer));
-	RV_TRY(rv_contrastive_create(&c->loss, c->max_n, c->dim, n_classes));
+	RV_TRY(rv_contrastive_create(&c->loss, c->max_n, c->class_dim, n_classes));
+	if (c->plan.topic_dim)
+		RV_TRY(rv_contrastive_create(&c->topic_loss, c->max_n, c->plan.topic_dim, 0));
 	RV_TRY(RV_ALLOC(&c->head, c->n_head, "map of embeddings"));
 	RV_TRY(RV_ALLOC(&c->moment1, c->n_head, "moments"));
 	RV_TRY(RV_ALLOC(&c->moment2, c->n_head, "moments"));
@@ -118,7 +135,11 @@ static rv_status fill(rv_contrastive_trainer *c, const rv_tokenizer *tokenizer) 
 	RV_TRY(RV_ALLOC(&c->text, c->max_seqs * n_ctx, "sequences"));
 	RV_TRY(RV_ALLOC(&c->label, most, "classes"));
 	RV_TRY(RV_ALLOC(&c->topic, most, "topics"));
+	RV_TRY(RV_ALLOC(&c->about, most, "topics"));
 	RV_TRY(RV_ALLOC(&c->mean, most * c->n_embd, "means"));
+	RV_TRY(RV_ALLOC(&c->some, most * c->n_embd, "means"));
+	RV_TRY(RV_ALLOC(&c->d_some, most * c->n_embd, "means"));
+	RV_TRY(RV_ALLOC(&c->vectors, most * c->dim, "vectors"));
 	RV_TRY(RV_ALLOC(&c->d_mean, most * c->n_embd, "means"));
 	if (c->plan.average > 0)
 		RV_TRY(RV_ALLOC(&c->average, c->t->layout.n_elements + c->n_head, "average"));
@@ -135,6 +156,10 @@ rv_status rv_contrastive_trainer_create(rv_contrastive_trainer **out, rv_trainer
 	const int64_t n_topics = set->n_topics ? plan->n_topics : 0, n_flat = flat ? plan->n_flat : 0;
 	if (!trainer->options.segments)
 		return rv_fail(RV_ERR_INVALID, "training an embedder: option segments is needed");
+	if (plan->topic_dim >= plan->dim)
+		return rv_fail(RV_ERR_INVALID,
+		               "training an embedder: %lld numbers, %lld of them for topics",
+		               (long long)plan->dim, (long long)plan->topic_dim);
 	if (n_topics + n_flat < 1 || set->n_classes < 2)
 		return rv_fail(
 		        RV_ERR_INVALID,
@@ -160,6 +185,7 @@ void rv_contrastive_trainer_destroy(rv_contrastive_trainer *c) {
 		return;
 	rv_encoder_destroy(c->encoder);
 	rv_contrastive_destroy(c->loss);
+	rv_contrastive_destroy(c->topic_loss);
 	rv_free(c->head);
 	rv_free(c->moment1);
 	rv_free(c->moment2);
@@ -169,6 +195,10 @@ void rv_contrastive_trainer_destroy(rv_contrastive_trainer *c) {
 	rv_free(c->text);
 	rv_free(c->label);
 	rv_free(c->topic);
+	rv_free(c->about);
+	rv_free(c->some);
+	rv_free(c->d_some);
+	rv_free(c->vectors);
 	rv_free(c->mean);
 	rv_free(c->d_mean);
 	rv_free(c);
@@ -207,7 +237,7 @@ static rv_status encode_piece(rv_contrastive_trainer *c, const char *text, size_
 
 /* A text joins the batch; RV_REQUEST_CUT keeps what is before and after it apart. */
 static rv_status add_text(rv_contrastive_trainer *c, const char *text, size_t len, int32_t label,
-                          int32_t topic) {
+                          int32_t topic, int32_t about) {
 	const int64_t n_ctx = c->t->options.n_ctx, cap = n_ctx - 1;
 	int32_t row[1024];
 	int64_t n = 0;
@@ -235,14 +265,17 @@ static rv_status add_text(rv_contrastive_trainer *c, const char *text, size_t le
 	texts[n] = -1;
 	c->used += n + 1;
 	c->label[c->n] = label;
+	c->about[c->n] = about;
 	c->topic[c->n++] = topic;
 	return RV_OK;
 }
 
 static rv_status add_altered(rv_contrastive_trainer *c, int64_t item, int32_t topic, rv_rng *rng) {
 	char text[TEXT_BYTES];
-	const size_t n = rv_request_alter(c->set, item, &c->plan.noise, rng, text, sizeof text);
-	return add_text(c, text, n, c->set->items[item].label, topic);
+	int exchanged;
+	const size_t n =
+	        rv_request_alter(c->set, item, &c->plan.noise, rng, text, sizeof text, &exchanged);
+	return add_text(c, text, n, c->set->items[item].label, topic, exchanged ? -1 : topic);
 }
 
 static rv_status draw_topics(rv_contrastive_trainer *c, rv_rng *rng) {
@@ -313,12 +346,97 @@ static void average(rv_contrastive_trainer *c) {
 		c->average[n + i] = old * c->average[n + i] + (1 - old) * c->head[i];
 }
 
+/* The loss by classes; derivatives of everything but the rows of topics. */
+static rv_contrastive_loss class_loss(rv_contrastive_trainer *c) {
+	const rv_contrastive_batch b = {.n = c->n,
+	                                .n_in = c->n_embd,
+	                                .dim = c->class_dim,
+	                                .n_classes = c->set->n_classes,
+	                                .label = c->label,
+	                                .topic = c->topic,
+	                                .mean = c->mean,
+	                                .map = c->head,
+	                                .classes = c->head + c->n_map,
+	                                .d_mean = c->d_mean,
+	                                .d_map = c->gradient,
+	                                .d_classes = c->gradient + c->n_map};
+	return rv_contrastive_run(c->loss, &c->plan.loss, &b);
+}
+
+/* The loss by topics, of the texts that speak of one; its derivative by their means is added. */
+static double topic_loss(rv_contrastive_trainer *c) {
+	const int64_t n_embd = c->n_embd, first = c->class_dim * n_embd;
+	int64_t n = 0;
+	memset(c->gradient + first, 0, (size_t)(c->n_map - first) * sizeof(float));
+	if (!c->plan.topic_dim || !(c->plan.topic_weight > 0))
+		return 0;
+	for (int64_t i = 0; i < c->n; i++)
+		if (c->about[i] >= 0) {
+			memcpy(c->some + n * n_embd, c->mean + i * n_embd,
+			       (size_t)n_embd * sizeof(float));
+			c->label[n] = c->about[i]; /* no longer needed: n <= i */
+			c->topic[n++] = -1;
+		}
+	if (n < 2)
+		return 0;
+	rv_contrastive_options o = c->plan.loss;
+	o.class_weight = 0;
+	o.nce_weight = c->plan.topic_weight;
+	o.triplet_weight = 0;
+	const rv_contrastive_batch b = {.n = n,
+	                                .n_in = n_embd,
+	                                .dim = c->plan.topic_dim,
+	                                .label = c->label,
+	                                .topic = c->topic,
+	                                .mean = c->some,
+	                                .map = c->head + first,
+	                                .d_mean = c->d_some,
+	                                .d_map = c->gradient + first};
+	const double total = rv_contrastive_run(c->topic_loss, &o, &b).total;
+	for (int64_t i = 0, k = 0; i < c->n; i++)
+		if (c->about[i] >= 0) {
+			for (int64_t j = 0; j < n_embd; j++)
+				c->d_mean[i * n_embd + j] += c->d_some[k * n_embd + j];
+			k++;
+		}
+	return total;
+}
+
+/* Vectors of n means, not yet of length 1, the part of topics not yet scaled. */
+static void map_means(const rv_contrastive_trainer *c, const float *mean, int64_t n, float *out) {
+	rv_blas_sgemm(0, 1, n, c->dim, c->n_embd, 1, mean, c->n_embd, c->head, c->n_embd, 0, out,
+	              c->dim);
+}
+
+/* Running means of the squared lengths of both parts. */
+static void measure_parts(rv_contrastive_trainer *c, int64_t step) {
+	double squares[2] = {0};
+	map_means(c, c->mean, c->n, c->vectors);
+	for (int64_t i = 0; i < c->n; i++)
+		for (int64_t j = 0; j < c->dim; j++) {
+			const double x = (double)c->vectors[i * c->dim + j];
+			squares[j >= c->class_dim] += x * x / (double)c->n;
+		}
+	for (int k = 0; k < 2; k++)
+		c->squares[k] = step == 0 ? squares[k] : 0.98 * c->squares[k] + 0.02 * squares[k];
+}
+
+/* What the part of topics is multiplied by. */
+static double topic_scale(const rv_contrastive_trainer *c) {
+	const double share = c->plan.topic_share;
+	return c->squares[1] > 0 ? sqrt(share / (1 - share) * c->squares[0] / c->squares[1]) : 1;
+}
+
 void rv_contrastive_trainer_settle(rv_contrastive_trainer *c) {
-	if (!c->n_averaged)
-		return;
-	const int64_t n = c->t->layout.n_elements;
-	memcpy(c->t->weights, c->average, (size_t)n * sizeof(float));
-	memcpy(c->head, c->average + n, (size_t)c->n_head * sizeof(float));
+	const int64_t n = c->t->layout.n_elements, first = c->class_dim * c->n_embd;
+	if (c->n_averaged) {
+		memcpy(c->t->weights, c->average, (size_t)n * sizeof(float));
+		memcpy(c->head, c->average + n, (size_t)c->n_head * sizeof(float));
+	}
+	const float scale = (float)topic_scale(c);
+	for (int64_t i = first; i < c->n_map; i++)
+		c->head[i] *= scale;
+	c->squares[1] *= (double)scale * (double)scale;
 }
 
 rv_status rv_contrastive_trainer_step(rv_contrastive_trainer *c, rv_contrastive_loss *loss,
@@ -331,19 +449,10 @@ rv_status rv_contrastive_trainer_step(rv_contrastive_trainer *c, rv_contrastive_
 	RV_TRY(draw_flat(c, &rng));
 	const rv_train_texts texts = batch_texts(c);
 	RV_TRY(rv_trainer_pool(c->t, &texts, c->mean));
-	const rv_contrastive_batch b = {.n = c->n,
-	                                .n_in = c->n_embd,
-	                                .dim = c->dim,
-	                                .n_classes = c->set->n_classes,
-	                                .label = c->label,
-	                                .topic = c->topic,
-	                                .mean = c->mean,
-	                                .map = c->head,
-	                                .classes = c->head + c->n_map,
-	                                .d_mean = c->d_mean,
-	                                .d_map = c->gradient,
-	                                .d_classes = c->gradient + c->n_map};
-	const rv_contrastive_loss l = rv_contrastive_run(c->loss, &c->plan.loss, &b);
+	measure_parts(c, step);
+	rv_contrastive_loss l = class_loss(c);
+	l.topics = topic_loss(c);
+	l.total += l.topics;
 	rv_train_record r;
 	RV_TRY(rv_trainer_accumulate_pooled(c->t, &texts, c->d_mean, l.total));
 	RV_TRY(rv_trainer_update(c->t, &r));
@@ -364,17 +473,20 @@ static rv_status embed_some(rv_contrastive_trainer *c, const rv_request_set *set
                             int64_t n, float *out) {
 	begin_batch(c);
 	for (int64_t i = first; i < first + n; i++)
-		RV_TRY(add_text(c, set->items[i].text, set->items[i].len, 0, -1));
+		RV_TRY(add_text(c, set->items[i].text, set->items[i].len, 0, -1, -1));
 	const rv_train_texts texts = batch_texts(c);
 	RV_TRY(rv_trainer_pool(c->t, &texts, c->mean));
-	rv_blas_sgemm(0, 1, n, c->dim, c->n_embd, 1, c->mean, c->n_embd, c->head, c->n_embd, 0, out,
-	              c->dim);
+	const float scale = (float)topic_scale(c);
+	map_means(c, c->mean, n, out);
 	for (int64_t i = 0; i < n; i++) {
+		float *x = out + i * c->dim;
 		double squares = 0;
+		for (int64_t j = c->class_dim; j < c->dim; j++)
+			x[j] *= scale;
 		for (int64_t j = 0; j < c->dim; j++)
-			squares += (double)out[i * c->dim + j] * (double)out[i * c->dim + j];
+			squares += (double)x[j] * (double)x[j];
 		for (int64_t j = 0; j < c->dim; j++)
-			out[i * c->dim + j] *= (float)(1 / sqrt(squares));
+			x[j] *= (float)(1 / sqrt(squares));
 	}
 	return RV_OK;
 }
@@ -413,9 +525,9 @@ static int32_t nearest_class(const rv_contrastive_trainer *c, const float *z) {
 	int32_t best = 0;
 	double most = -INFINITY;
 	for (int32_t k = 0; k < c->set->n_classes; k++) {
-		const float *q = c->head + c->n_map + k * c->dim;
+		const float *q = c->head + c->n_map + k * c->class_dim;
 		double dot = 0, squares = 0;
-		for (int64_t j = 0; j < c->dim; j++) {
+		for (int64_t j = 0; j < c->class_dim; j++) {
 			dot += (double)q[j] * (double)z[j];
 			squares += (double)q[j] * (double)q[j];
 		}

@@ -1,6 +1,10 @@
 /* Training an embedder: batches of requests through a whole model, the loss of contrastive.h, AdamW on
  * the model, the map and the class vectors.
  *
+ * The vector has two parts. The first numbers learn the classes; the last topic_dim learn, by the same
+ * loss without class vectors, which texts speak of the same topic, so that what a text is about is not
+ * lost. Both come from one map, the second scaled to have topic_share of a vector's squared length.
+ *
  * A batch holds n_topics whole topics (each text of a topic is a hard negative of the others), then
  * n_flat texts of the sources without topics, as many of each class. It is a pure function of
  * (seed, step). One caller at a time. */
@@ -19,6 +23,9 @@ typedef struct rv_contrastive_plan {
 	rv_request_noise noise;
 	int64_t n_topics, n_flat; /* of a batch */
 	int64_t dim;              /* of the map; default RV_EMBED_DIM */
+	int64_t topic_dim;        /* of those; default 256; 0: none */
+	double topic_weight;      /* of the loss by topics, beside that by classes */
+	double topic_share;       /* in [0, 1) */
 	int64_t seed;
 	double head_rate; /* learning rate of map and classes, times the model's */
 	double average;   /* weights are averaged, each step with this share of the old mean; 0: not */
@@ -40,7 +47,7 @@ void rv_contrastive_trainer_destroy(rv_contrastive_trainer *c); /* accepts NULL 
 rv_status rv_contrastive_trainer_step(rv_contrastive_trainer *c, rv_contrastive_loss *loss,
                                       rv_train_record *record);
 
-/* Replaces the weights by their average, when one is kept. */
+/* At the end: replaces the weights by their average, when one is kept, and scales the map. */
 void rv_contrastive_trainer_settle(rv_contrastive_trainer *c);
 
 typedef struct rv_contrastive_score {

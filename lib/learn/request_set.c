@@ -341,15 +341,17 @@ static void put_word(letters *l, const char *s, size_t len, const rv_request_noi
 }
 
 size_t rv_request_alter(const rv_request_set *set, int64_t item, const rv_request_noise *noise,
-                        rv_rng *rng, char *out, size_t cap) {
+                        rv_rng *rng, char *out, size_t cap, int *exchanged) {
 	const rv_request *q = &set->items[item];
 	letters l = {.out = out, .cap = cap};
+	*exchanged = rv_rng_double(rng) < noise->exchange;
 	for (int64_t w = q->first_word; w < q->first_word + q->n_words; w++) {
 		const rv_request_word *word = &set->words[w];
 		const rv_request *from = q;
-		if (q->n_words > 3 && rv_rng_double(rng) < noise->drop)
+		const int blank = word->len == 1 && q->text[word->begin] == RV_REQUEST_BLANK;
+		if (blank ? !set->n_topical : q->n_words > 3 && rv_rng_double(rng) < noise->drop)
 			continue;
-		if (word->topical && set->n_topical && rv_rng_double(rng) < noise->exchange) {
+		if (blank || (word->topical && set->n_topical && *exchanged)) {
 			const uint64_t k = rv_rng_below(rng, (uint64_t)set->n_topical);
 			from = &set->items[set->topical[2 * k]];
 			word = &set->words[set->topical[2 * k + 1]];

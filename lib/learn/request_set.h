@@ -59,15 +59,17 @@ int32_t rv_request_class(const rv_request_set *set, const char *name, size_t len
 /* How a text is altered: probabilities. */
 typedef struct rv_request_noise {
 	double drop;     /* a word is left out */
-	double exchange; /* a topical word becomes one of another topic */
+	double exchange; /* the words that name the topic become some of other topics */
 	double lower;    /* the text is in lower case, without its last full stop */
 	double split;    /* a word is cut in two for the tokenizer */
 } rv_request_noise;
 
+#define RV_REQUEST_BLANK '_' /* a word of its own: stands for whatever a topic is called */
 #define RV_REQUEST_CUT '\x01' /* where a word was cut */
 
-/* The altered text into out[cap] (cut off there), NUL-terminated; its length. */
+/* The altered text into out[cap] (cut off there), NUL-terminated; its length. *exchanged: it no longer
+ * speaks of its topic. */
 size_t rv_request_alter(const rv_request_set *set, int64_t item, const rv_request_noise *noise,
-                        rv_rng *rng, char *out, size_t cap);
+                        rv_rng *rng, char *out, size_t cap, int *exchanged);
 
 #endif
