@@ -53,6 +53,7 @@ static rv_status create_index(rv_bank *bank, rv_hnsw **out) {
 		RV_TRY(create_codec(&bank->codec));
 	o.codec = bank->codec;
 	o.codes_only = bank->codec != NULL;
+	o.sketch = 0; /* learned anew at each load, which takes longer than it saves here */
 	o.dim = RV_EMBEDDING_DIM;
 	o.m = bank->options.m;
 	o.ef_construction = bank->options.ef_construction;
