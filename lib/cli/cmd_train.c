@@ -161,7 +161,7 @@ static const rv_command verbs[] = {
          "Every document is followed by the end token.\n"},
         {"train embedder", "", 0, 1, rv_cmd_train_embedder,
          "Train a model whose pooled states tell requests apart", NULL},
-        {"train router", "", 0, 1, rv_cmd_train_router,
+        {"train router", "", 0, 0, rv_cmd_train_router,
          "Train the agent router from labelled requests, and calibrate it", NULL},
         {0},
 };

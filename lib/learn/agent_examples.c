@@ -31,6 +31,34 @@ struct rv_agent_examples {
 	rv_hnsw_searcher *searcher;
 };
 
+int64_t rv_agent_examples_count(const rv_agent_examples *x) {
+	return x->size.n;
+}
+
+static rv_status allocate_texts(rv_agent_examples *x) {
+	RV_TRY(RV_ALLOC(&x->agents, x->size.n, "examples"));
+	RV_TRY(RV_ALLOC(&x->texts, x->size.text_bytes, "texts of examples"));
+	return RV_ALLOC(&x->text_at, x->size.n, "texts of examples");
+}
+
+static rv_status allocate_vectors(rv_agent_examples *x) {
+	const sizes s = x->size;
+	RV_TRY(RV_ALLOC(&x->basis, (size_t)s.rank * s.dim, "basis of examples"));
+	RV_TRY(RV_ALLOC(&x->codes, (size_t)s.n * s.rank, "examples"));
+	RV_TRY(RV_ALLOC(&x->probe, s.rank, "examples"));
+	RV_TRY(RV_ALLOC(&x->full, s.dim, "vector"));
+	return RV_ALLOC(&x->query, s.rank, "vector");
+}
+
+static void free_vectors(rv_agent_examples *x) {
+	void **owned[] = {(void **)&x->basis, (void **)&x->codes, (void **)&x->probe, (void **)&x->full,
+	                  (void **)&x->query};
+	for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) {
+		rv_free(*owned[i]);
+		*owned[i] = NULL;
+	}
+}
+
 void rv_agent_examples_destroy(rv_agent_examples *x) {
 	if (!x)
 		return;
@@ -41,22 +69,6 @@ void rv_agent_examples_destroy(rv_agent_examples *x) {
 	for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
 		rv_free(owned[i]);
 	rv_free(x);
-}
-
-int64_t rv_agent_examples_count(const rv_agent_examples *x) {
-	return x->size.n;
-}
-
-static rv_status allocate(rv_agent_examples *x) {
-	const sizes s = x->size;
-	RV_TRY(RV_ALLOC(&x->basis, (size_t)s.rank * s.dim, "basis of examples"));
-	RV_TRY(RV_ALLOC(&x->codes, (size_t)s.n * s.rank, "examples"));
-	RV_TRY(RV_ALLOC(&x->probe, s.rank, "examples"));
-	RV_TRY(RV_ALLOC(&x->agents, s.n, "examples"));
-	RV_TRY(RV_ALLOC(&x->texts, s.text_bytes, "texts of examples"));
-	RV_TRY(RV_ALLOC(&x->text_at, s.n, "texts of examples"));
-	RV_TRY(RV_ALLOC(&x->full, s.dim, "vector"));
-	return RV_ALLOC(&x->query, s.rank, "vector");
 }
 
 static float dot(const float *a, const float *b, uint32_t n) {
@@ -113,45 +125,50 @@ static void encode(const float *v, uint32_t n, int8_t *out) {
 		out[i] = (int8_t)lrintf(v[i] / most * 127);
 }
 
-static rv_status embed_all(rv_agent_examples *x, rv_embedder *e, const rv_embed_input *texts) {
+/* Vectors of the texts by this embedder. */
+static rv_status embed_all(rv_agent_examples *x, rv_embedder *e) {
+	sizes *s = &x->size;
+	rv_embed_input *texts;
 	float *vectors;
-	const sizes s = x->size;
-	RV_TRY(RV_ALLOC(&vectors, (size_t)s.n * s.dim, "vectors of examples"));
-	rv_status st = rv_embed_batch(e, texts, s.n, vectors);
+	free_vectors(x);
+	s->dim = (uint32_t)rv_embedder_dim(e);
+	s->rank = (uint32_t)rv_embedder_native(e) < s->dim ? (uint32_t)rv_embedder_native(e) : s->dim;
+	RV_TRY(allocate_vectors(x));
+	RV_TRY(RV_ALLOC(&texts, s->n, "texts of examples"));
+	rv_status st = RV_ALLOC(&vectors, (size_t)s->n * s->dim, "vectors of examples");
+	for (uint32_t i = 0; i < s->n; i++)
+		texts[i] = (rv_embed_input){x->text_at[i], strlen(x->text_at[i])};
+	if (st == RV_OK)
+		st = rv_embed_batch(e, texts, s->n, vectors);
 	if (st == RV_OK)
 		st = rv_embed_text(e, PROBE, strlen(PROBE), x->full);
 	if (st == RV_OK) {
 		find_basis(x, vectors);
 		project(x, x->full, x->probe);
-		for (uint32_t i = 0; i < s.n; i++) {
-			project(x, vectors + (size_t)i * s.dim, x->query);
-			encode(x->query, x->size.rank, x->codes + (size_t)i * x->size.rank);
+		for (uint32_t i = 0; i < s->n; i++) {
+			project(x, vectors + (size_t)i * s->dim, x->query);
+			encode(x->query, s->rank, x->codes + (size_t)i * s->rank);
 		}
 	}
 	rv_free(vectors);
+	rv_free(texts);
 	return st;
 }
 
-static rv_status fill(rv_agent_examples *x, rv_embedder *e, const rv_agent_data *data, const int *use) {
-	rv_embed_input *inputs;
-	char *at;
+static rv_status take_texts(rv_agent_examples *x, const rv_agent_data *data, const int *use) {
 	uint32_t k = 0;
-	RV_TRY(allocate(x));
-	RV_TRY(RV_ALLOC(&inputs, x->size.n, "texts of examples"));
-	at = x->texts;
+	RV_TRY(allocate_texts(x));
+	char *at = x->texts;
 	for (int64_t i = 0; i < data->n; i++) {
 		const rv_agent_example *item = &data->items[i];
 		if (!use[(int)item->source])
 			continue;
 		memcpy(at, item->text, item->len);
 		x->text_at[k] = at;
-		inputs[k] = (rv_embed_input){at, item->len};
 		x->agents[k++] = (uint8_t)item->agent;
 		at += item->len + 1;
 	}
-	const rv_status st = embed_all(x, e, inputs);
-	rv_free(inputs);
-	return st;
+	return RV_OK;
 }
 
 rv_status rv_agent_examples_make(rv_agent_examples **out, rv_embedder *e, const rv_agent_data *data,
@@ -163,12 +180,10 @@ rv_status rv_agent_examples_make(rv_agent_examples **out, rv_embedder *e, const 
 			x->size.n++;
 			x->size.text_bytes += data->items[i].len + 1;
 		}
-	x->size.dim = (uint32_t)rv_embedder_dim(e);
-	x->size.rank = (uint32_t)rv_embedder_native(e);
-	if (x->size.rank > x->size.dim)
-		x->size.rank = x->size.dim;
 	rv_status st =
-	        x->size.n ? fill(x, e, data, use) : rv_fail(RV_ERR_INVALID, "no examples to vote");
+	        x->size.n ? take_texts(x, data, use) : rv_fail(RV_ERR_INVALID, "no examples to vote");
+	if (st == RV_OK)
+		st = embed_all(x, e);
 	if (st == RV_OK)
 		*out = x;
 	else
@@ -219,7 +234,8 @@ static rv_status get_all(rv_agent_examples *x, rv_sealed_in *in) {
 	    s->rank > s->dim || s->text_bytes > left || s->rank > left / sizeof(float) / s->dim ||
 	    s->n > left / s->rank)
 		return rv_fail(RV_ERR_FORMAT, "%s: examples: impossible sizes", in->name);
-	RV_TRY(allocate(x));
+	RV_TRY(allocate_texts(x));
+	RV_TRY(allocate_vectors(x));
 	RV_TRY(rv_sealed_get(in, "basis", x->basis, (size_t)s->rank * s->dim * sizeof *x->basis));
 	RV_TRY(rv_sealed_get(in, "examples", x->codes, (size_t)s->n * s->rank));
 	RV_TRY(rv_sealed_get(in, "probe", x->probe, s->rank * sizeof *x->probe));
@@ -241,20 +257,16 @@ rv_status rv_agent_examples_get(rv_agent_examples **out, rv_sealed_in *in) {
 
 /* ---- voting ---- */
 
-static rv_status check_probe(rv_agent_examples *x, rv_embedder *e) {
-	if (rv_embedder_dim(e) != x->size.dim)
-		return rv_fail(RV_ERR_MISMATCH,
-		               "examples: made with an embedder of %u numbers, this one has %lld",
-		               x->size.dim, (long long)rv_embedder_dim(e));
+/* Does the embedder give the probe the vector it had when the examples were made? */
+static rv_status same_embedder(rv_agent_examples *x, rv_embedder *e, int *same) {
+	const uint32_t n = x->size.rank;
+	*same = rv_embedder_dim(e) == x->size.dim;
+	if (!*same)
+		return RV_OK;
 	RV_TRY(rv_embed_text(e, PROBE, strlen(PROBE), x->full));
 	project(x, x->full, x->query);
-	const uint32_t n = x->size.rank;
-	const float cosine = dot(x->query, x->probe, n) /
-	                     sqrtf(dot(x->query, x->query, n) * dot(x->probe, x->probe, n) + 1e-20f);
-	if (!(cosine >= PROBE_COSINE))
-		return rv_fail(RV_ERR_MISMATCH,
-		               "examples: made with another embedder (cosine of the probe %.3f)",
-		               (double)cosine);
+	const float lengths = sqrtf(dot(x->query, x->query, n) * dot(x->probe, x->probe, n));
+	*same = dot(x->query, x->probe, n) >= PROBE_COSINE * lengths;
 	return RV_OK;
 }
 
@@ -287,7 +299,15 @@ static rv_status build(rv_agent_examples *x) {
 }
 
 rv_status rv_agent_examples_prepare(rv_agent_examples *x, rv_embedder *e) {
-	RV_TRY(check_probe(x, e));
+	int same;
+	RV_TRY(same_embedder(x, e, &same));
+	if (!same) {
+		rv_hnsw_searcher_destroy(x->searcher);
+		rv_hnsw_destroy(x->graph);
+		x->searcher = NULL;
+		x->graph = NULL;
+		RV_TRY(embed_all(x, e));
+	}
 	return x->graph ? RV_OK : build(x);
 }
 

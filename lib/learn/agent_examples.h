@@ -32,7 +32,8 @@ int64_t rv_agent_examples_count(const rv_agent_examples *examples);
 
 void rv_agent_examples_put(const rv_agent_examples *examples, rv_sealed_out *out);
 rv_status rv_agent_examples_get(rv_agent_examples **out, rv_sealed_in *in);
-/* Builds the graph and checks the probe, before the first vote. RV_ERR_MISMATCH: another embedder. */
+/* Before the first vote: builds the graph. Another embedder than the one the vectors were made with
+ * (its probe tells) embeds the texts anew, which takes a second or two. */
 rv_status rv_agent_examples_prepare(rv_agent_examples *examples, rv_embedder *embedder);
 
 /* Nearest first; votes sum to 1. */
