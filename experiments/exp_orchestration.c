@@ -1,0 +1,342 @@
+/* T11: orchestration: embedding, retrieving and routing a request, looking its session up, noting it in
+ * the witness log; what all of that takes of memory. */
+#include "base/mem.h"
+#include "lab/orchestra.h"
+#include "lab/stats.h"
+
+#include <stdlib.h>
+
+/* ---- declaration ---- */
+
+enum { N, PART, N_PARAMS };
+static const rv_param_value sizes[] = {{"1000", 1000, RV_PROFILE_SMOKE},
+                                       {"10000", 10000, RV_PROFILE_QUICK},
+                                       {"100000", 100000, RV_PROFILE_FULL}};
+enum {
+	TOTAL,
+	TOTAL_NANO,
+	TOTAL_PICO,
+	EMBED,
+	EMBED_NANO,
+	EMBED_PICO,
+	RETRIEVE,
+	ROUTE,
+	PATTERN_SEARCH,
+	SESSION_LOOKUP,
+	SESSIONS,
+	WITNESS,
+	FOOTPRINT,
+	N_PARTS
+};
+#define PART_ROW(name)                                                                                 \
+	{ name, 0, RV_PROFILE_SMOKE }
+static const rv_param_value parts[N_PARTS] = {
+        [TOTAL] = PART_ROW("total"),
+        [TOTAL_NANO] = PART_ROW("total_nano"),
+        [TOTAL_PICO] = PART_ROW("total_pico"),
+        [EMBED] = PART_ROW("embed"),
+        [EMBED_NANO] = PART_ROW("embed_nano"),
+        [EMBED_PICO] = PART_ROW("embed_pico"),
+        [RETRIEVE] = PART_ROW("retrieve"),
+        [ROUTE] = PART_ROW("route"),
+        [PATTERN_SEARCH] = PART_ROW("pattern_search"),
+        [SESSION_LOOKUP] = PART_ROW("session_lookup"),
+        [SESSIONS] = PART_ROW("sessions"),
+        [WITNESS] = PART_ROW("witness"),
+        [FOOTPRINT] = PART_ROW("footprint"),
+};
+static const rv_param params[N_PARAMS] = {
+        [N] = {"n", "patterns", "patterns in the index, 768-dimensional", RV_PARAM_BUILD,
+               RV_PARAM_NUMBER, sizes, sizeof sizes / sizeof *sizes},
+        [PART] = {"part", "", "what is measured", RV_PARAM_QUERY, RV_PARAM_TEXT, parts, N_PARTS},
+};
+
+enum {
+	LATENCY,
+	P99,
+	RECALL,
+	CAPACITY,
+	LIVE,
+	BASE,
+	BASE_FILES,
+	PER_ENTRY,
+	PER_SESSION,
+	PER_WITNESS,
+	REQUEST,
+	LOG_SHARE,
+	LOG_SHARE_BARE,
+	LOG_WRITE,
+	N_METRICS
+};
+/* clang-format off */
+static const rv_experiment_metric metrics[N_METRICS] = {
+	[LATENCY] = {"latency_ms", "ms", "latency", "median of the calls of a repetition", RV_LOWER, 0, 0, NULL, "%.4f"},
+	[P99] = {"p99_ms", "ms", "p99", "99th percentile of them", RV_LOWER, 0, 0, NULL, "%.4f"},
+	[RECALL] = {"recall_pct", "%", "recall@10", "of the ten nearest patterns, those found", RV_HIGHER, 1, 0, NULL, "%.1f"},
+	[CAPACITY] = {"capacity", "patterns", "patterns", "in the index that is searched", RV_HIGHER, 1, 0, NULL, "%.0f"},
+	[LIVE] = {"n_sessions", "sessions", "live sessions", "found one by one by their ids", RV_HIGHER, 1, 0, NULL, "%.0f"},
+	[BASE] = {"base_mb", "MB", "base", "anonymous and shared memory of this process with store, log, sessions, graph and embedder open and empty; the lab's own included", RV_LOWER, 1, 0, NULL, "%.1f"},
+	[BASE_FILES] = {"base_file_mb", "MB", "mapped files", "file pages of that moment, the models' weights among them", RV_LOWER, 1, 0, NULL, "%.1f"},
+	[PER_ENTRY] = {"bytes_per_entry", "bytes", "a pattern", "vector, links, ids and sketch of an index of f32 / patterns", RV_LOWER, 1, 0, NULL, "%.0f"},
+	[PER_SESSION] = {"bytes_per_session", "bytes", "a session", "memory of 1000 sessions with context embedding and cache reference / 1000", RV_LOWER, 1, 0, NULL, "%.0f"},
+	[PER_WITNESS] = {"bytes_per_witness", "bytes", "a witness entry", "growth of the database by 500 entries with two embeddings / 500", RV_LOWER, 1, 0, NULL, "%.0f"},
+	[REQUEST] = {"request_ms", "ms", "request", "embedding, retrieval, routing and 32 tokens by nano, one sequence", RV_LOWER, 0, 0, NULL, "%.2f"},
+	[LOG_SHARE] = {"log_pct", "%", "log / request", "appending a witness entry / that request (bar < 1 %)", RV_LOWER, 0, 0, NULL, "%.4f"},
+	[LOG_SHARE_BARE] = {"log_bare_pct", "%", "log / orchestration", "appending / embedding, retrieval and routing alone", RV_LOWER, 0, 0, NULL, "%.3f"},
+	[LOG_WRITE] = {"write_us", "us", "written behind", "an entry's part in the commits of 200, hash and encoding included, on the log's own thread", RV_LOWER, 0, 0, NULL, "%.1f"},
+};
+/* clang-format on */
+
+enum { WHAT, N_FACTS };
+static const rv_fact facts[N_FACTS] = {[WHAT] = {"what", "what", "what was measured"}};
+
+static rv_status prepare(const rv_experiment *exp, const rv_run_config *config, rv_inputs *in) {
+	(void)exp;
+	return rv_orchestra_describe(config, in);
+}
+
+static int in_profile(const rv_experiment *exp, rv_profile profile, const rv_point *point) {
+	return rv_point_value(exp, point, N)->smallest == profile; /* one size a profile */
+}
+
+static const char *not_run(const rv_experiment *exp, const rv_run_config *config,
+                           const rv_point *point) {
+	int part = point->values[PART];
+	(void)exp;
+	return part <= TOTAL_PICO || part == ROUTE ? rv_orchestra_no_router(config) : NULL;
+}
+
+typedef struct fixture {
+	rv_orchestra o;
+	int64_t n_asked;
+} fixture;
+
+static rv_status setup(const rv_experiment *exp, const rv_run_config *config, const rv_point *points,
+                       int n_points, void *user) {
+	fixture *f = user;
+	(void)n_points;
+	return rv_orchestra_open(&f->o, config, (int64_t)rv_point_value(exp, &points[0], N)->number);
+}
+
+static void teardown(void *user) {
+	fixture *f = user;
+	rv_orchestra_close(&f->o);
+}
+
+/* ---- parts that are timed call by call ---- */
+
+typedef rv_status call_fn(rv_orchestra *o, int64_t i);
+
+static rv_status do_total(rv_orchestra *o, int64_t i) {
+	(void)i;
+	return rv_orchestra_all(o, RV_ORCHESTRA_TRAINED);
+}
+static rv_status do_total_nano(rv_orchestra *o, int64_t i) {
+	(void)i;
+	return rv_orchestra_all(o, RV_ORCHESTRA_NANO);
+}
+static rv_status do_total_pico(rv_orchestra *o, int64_t i) {
+	(void)i;
+	return rv_orchestra_all(o, RV_ORCHESTRA_PICO);
+}
+static rv_status do_embed(rv_orchestra *o, int64_t i) {
+	(void)i;
+	return rv_orchestra_embed(o, RV_ORCHESTRA_TRAINED);
+}
+static rv_status do_embed_nano(rv_orchestra *o, int64_t i) {
+	(void)i;
+	return rv_orchestra_embed(o, RV_ORCHESTRA_NANO);
+}
+static rv_status do_embed_pico(rv_orchestra *o, int64_t i) {
+	(void)i;
+	return rv_orchestra_embed(o, RV_ORCHESTRA_PICO);
+}
+static rv_status do_retrieve(rv_orchestra *o, int64_t i) {
+	(void)i;
+	return rv_orchestra_retrieve(o);
+}
+static rv_status do_route(rv_orchestra *o, int64_t i) {
+	(void)i;
+	return rv_orchestra_route(o);
+}
+
+static const struct {
+	call_fn *call; /* NULL: measured otherwise */
+	int n_calls;
+	const char *what;
+} timed[N_PARTS] = {
+        [TOTAL] = {do_total, 20, "embed with the trained embedder, retrieve, route"},
+        [TOTAL_NANO] = {do_total_nano, 10, "embed with nano, retrieve, route"},
+        [TOTAL_PICO] = {do_total_pico, 20, "embed with pico, retrieve, route"},
+        [EMBED] = {do_embed, 20, "trained embedder, text to 768 numbers"},
+        [EMBED_NANO] = {do_embed_nano, 10, "nano, text to 768 numbers"},
+        [EMBED_PICO] = {do_embed_pico, 20, "pico, text to 768 numbers"},
+        [RETRIEVE] = {do_retrieve, 200, "HNSW, the request's own vector"},
+        [ROUTE] = {do_route, 20, "hybrid router, its own embedding of the text included"},
+        [PATTERN_SEARCH] = {rv_orchestra_search, 200, "HNSW, queries as the patterns are"},
+        [SESSION_LOOKUP] = {rv_orchestra_look_up, 2000, "a copy of one of 1000 sessions by its id"},
+        [SESSIONS] = {NULL, 0, "1000 sessions with context embedding and cache reference"},
+        [WITNESS] = {NULL, 0, "an append; an entry has two embeddings"},
+        [FOOTPRINT] = {NULL, 0, "everything open and empty; then what entries take"},
+};
+
+static int by_value(const void *a, const void *b) {
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+/* Times of n calls; *ms: [n], rv_free'd by the caller. */
+static rv_status time_calls(fixture *f, call_fn *call, int n, double **ms) {
+	rv_status st = RV_OK;
+	RV_TRY(RV_ALLOC(ms, n, "times"));
+	for (int i = 0; i < n && st == RV_OK; i++) {
+		int64_t before = rv_now_ns();
+		st = call(&f->o, f->n_asked++);
+		(*ms)[i] = 1e-6 * (double)(rv_now_ns() - before);
+	}
+	return st;
+}
+
+static rv_status measure_calls(fixture *f, call_fn *call, int n, rv_record *r) {
+	double *ms = NULL;
+	rv_status st = time_calls(f, call, n, &ms);
+	if (st == RV_OK) {
+		qsort(ms, (size_t)n, sizeof *ms, by_value);
+		r->values[LATENCY] = rv_quantile(ms, (size_t)n, 0.5);
+		r->values[P99] = rv_quantile(ms, (size_t)n, 0.99);
+	}
+	rv_free(ms);
+	return st;
+}
+
+/* ---- what is measured otherwise ---- */
+
+static rv_status measure_recall(fixture *f, rv_record *r) {
+	double recall;
+	RV_TRY(rv_vector_index_recall(&f->o.index, &f->o.set, RV_ORCHESTRA_K, RV_ORCHESTRA_EF, &recall,
+	                              NULL));
+	r->values[RECALL] = 100 * recall;
+	if (f->o.set.spec.n >= 100000)
+		r->values[CAPACITY] = (double)rv_hnsw_count(f->o.index.index);
+	else
+		rv_record_na(r, CAPACITY, "n=100000 in profile full only");
+	return RV_OK;
+}
+
+static rv_status measure_sessions(fixture *f, rv_record *r) {
+	int64_t n = 0;
+	for (int64_t i = 0; i < RV_ORCHESTRA_SESSIONS; i++)
+		n += rv_orchestra_look_up(&f->o, i) == RV_OK;
+	r->values[LIVE] = (double)n;
+	r->values[PER_SESSION] = (double)rv_sessions_bytes(f->o.sessions) / (double)n;
+	return RV_OK;
+}
+
+/* One request by itself: until its answer begins, and with the answer. */
+static rv_status measure_request(fixture *f, double *bare_ms, double *all_ms) {
+	int64_t start = rv_now_ns();
+	RV_TRY(rv_orchestra_all(&f->o, RV_ORCHESTRA_TRAINED));
+	*bare_ms = 1e-6 * (double)(rv_now_ns() - start);
+	RV_TRY(rv_orchestra_answer(&f->o));
+	*all_ms = 1e-6 * (double)(rv_now_ns() - start);
+	return RV_OK;
+}
+
+static rv_status measure_witness(fixture *f, rv_record *r) {
+	enum { N_ENTRIES = 200 };
+	double bare_ms, all_ms;
+	RV_TRY(measure_request(f, &bare_ms, &all_ms));
+	RV_TRY(rv_witness_flush(f->o.witness));
+	RV_TRY(measure_calls(f, rv_orchestra_witness, N_ENTRIES, r));
+	int64_t start = rv_now_ns();
+	RV_TRY(rv_witness_flush(f->o.witness));
+	r->values[LOG_WRITE] = 1e-3 * (double)(rv_now_ns() - start) / N_ENTRIES;
+	r->values[REQUEST] = all_ms;
+	r->values[LOG_SHARE] = 100 * r->values[LATENCY] / all_ms;
+	r->values[LOG_SHARE_BARE] = 100 * r->values[LATENCY] / bare_ms;
+	return RV_OK;
+}
+
+static rv_status count_bytes(void *user, rv_db *db) {
+	int64_t pages, size;
+	RV_TRY(rv_db_int(db, "(header)", "PRAGMA page_count", NULL, 0, &pages));
+	RV_TRY(rv_db_int(db, "(header)", "PRAGMA page_size", NULL, 0, &size));
+	*(int64_t *)user = pages * size;
+	return RV_OK;
+}
+
+static rv_status measure_footprint(fixture *f, rv_record *r) {
+	enum { ENTRIES = 500 };
+	rv_orchestra *o = &f->o;
+	int64_t before, after;
+	rv_hnsw_stats s = rv_hnsw_get_stats(o->index.index);
+	RV_TRY(rv_witness_flush(o->witness));
+	RV_TRY(rv_store_read(o->store, count_bytes, &before));
+	for (int64_t i = 0; i < ENTRIES; i++)
+		RV_TRY(rv_orchestra_witness(o, i));
+	RV_TRY(rv_witness_flush(o->witness));
+	RV_TRY(rv_store_read(o->store, count_bytes, &after));
+	r->values[BASE] = 1e-6 * (double)(o->base.anon_bytes + o->base.shmem_bytes);
+	r->values[BASE_FILES] = 1e-6 * (double)o->base.file_bytes;
+	r->values[PER_ENTRY] =
+	        (double)(s.vector_bytes + s.link_bytes + s.sketch_bytes + s.other_bytes) /
+	        (double)s.live;
+	r->values[PER_WITNESS] = (double)(after - before) / ENTRIES;
+	return RV_OK;
+}
+
+static rv_status run(void *user, const rv_point *point, int repetition, rv_record *record) {
+	fixture *f = user;
+	int part = point->values[PART];
+	rv_record_fact(record, WHAT, "%s", timed[part].what);
+	if (timed[part].call != NULL) {
+		RV_TRY(rv_orchestra_embed(&f->o, RV_ORCHESTRA_TRAINED)); /* the request's vector */
+		RV_TRY(timed[part].call(&f->o, f->n_asked));             /* warms the caches */
+		RV_TRY(measure_calls(f, timed[part].call, timed[part].n_calls, record));
+	}
+	if (part == WITNESS)
+		RV_TRY(measure_witness(f, record));
+	if (part == PATTERN_SEARCH && repetition == 0)
+		RV_TRY(measure_recall(f, record));
+	if (part == SESSIONS && repetition == 0)
+		RV_TRY(measure_sessions(f, record));
+	if (part == FOOTPRINT && repetition == 0)
+		RV_TRY(measure_footprint(f, record));
+	return RV_OK;
+}
+
+static const rv_experiment orchestration = {
+        .id = "T11",
+        .name = "t11_orchestration",
+        .title = "Orchestration",
+        .about = "What happens to a request of 16 tokens before a model answers it: its embedding (768 "
+                 "numbers; the embedder that was trained for it, nano and pico as they are, all Q8_0), "
+                 "the ten nearest patterns (HNSW of f32, M 16, ef 50, clustered vectors), its route. "
+                 "Times are of single calls on a warm machine. The witness log's part is what an "
+                 "append takes of the request that waits for it; commits happen on a thread of the "
+                 "log. A request of nano's with 32 tokens of answer is the shortest there is here: "
+                 "with other models the part is smaller.",
+        .documented = "t11_orchestration.csv",
+        .plot = "t11_orchestration",
+        .params = params,
+        .n_params = N_PARAMS,
+        .metrics = metrics,
+        .n_metrics = N_METRICS,
+        .facts = facts,
+        .n_facts = N_FACTS,
+        .budget_s = {2, 20, 900},
+        .limit_s = {2, 20, 900},
+        .min_n = 10,
+        .max_n = {10, 30, 50},
+        .in_profile = in_profile,
+        .not_run = not_run,
+        .prepare = prepare,
+        .fixture_bytes = sizeof(fixture),
+        .setup = setup,
+        .run = run,
+        .teardown = teardown,
+};
+
+int main(int argc, char **argv) {
+	return rv_experiment_main(argc, argv, &orchestration);
+}
