@@ -357,23 +357,12 @@ static const rv_experiment attention = {
                  "held against ours.",
         .documented = "t5_attention.csv",
         .plot = "t5_attention",
-        .params = params,
-        .n_params = N_PARAMS,
-        .metrics = metrics,
-        .n_metrics = N_METRICS,
-        .facts = facts,
-        .n_facts = N_FACTS,
+        RV_EXPERIMENT_PARTS,
+        RV_EXPERIMENT_FACTS,
         .budget_s = {3, 40, 1800},
         .limit_s = {2.5, 30, 0},
         .min_n = 10,
         .max_n = {10, 10, 20},
-        .prepare = prepare,
-        .fixture_bytes = sizeof(fixture),
-        .setup = setup,
-        .run = run,
-        .teardown = teardown,
 };
 
-int main(int argc, char **argv) {
-	return rv_experiment_main(argc, argv, &attention);
-}
+RV_EXPERIMENT_MAIN(attention)

@@ -141,13 +141,10 @@ static rv_status open_context(const fixture *f, const rv_kv_policy *policy, int6
 	rv_context_options o = rv_context_defaults();
 	o.n_ctx = n_ctx;
 	o.page_size = PAGE;
-	o.n_threads = f->config->n_threads;
 	o.kv_policy = policy;
 	o.kv_calibration = f->calibration;
 	o.rope.kind = (rv_rope_kind)rope;
-	RV_TRY(rv_context_create(out, f->model, &o));
-	rv_context_set_cancel(*out, f->config->cancelled, f->config->user);
-	return RV_OK;
+	return rv_lab_context(f->config, f->model, &o, out);
 }
 
 /* ---- the learned mix ---- */
@@ -435,25 +432,14 @@ static const rv_experiment kv_quality = {
                 "have a flat F16 cache.",
         .documented = "t17_kv_quantization.csv",
         .plot = "t17_kv_quality",
-        .params = params,
-        .n_params = N_PARAMS,
-        .metrics = metrics,
-        .n_metrics = N_METRICS,
-        .facts = facts,
-        .n_facts = N_FACTS,
+        RV_EXPERIMENT_PARTS,
+        RV_EXPERIMENT_FACTS,
         .budget_s = {15, 30, 600},
         .limit_s = {12, 28, 0},
         .min_n = 5,
         .max_n = {5, 10, 20},
         .has_point = has_point,
         .not_run = not_run,
-        .prepare = prepare,
-        .fixture_bytes = sizeof(fixture),
-        .setup = setup,
-        .run = run,
-        .teardown = teardown,
 };
 
-int main(int argc, char **argv) {
-	return rv_experiment_main(argc, argv, &kv_quality);
-}
+RV_EXPERIMENT_MAIN(kv_quality)

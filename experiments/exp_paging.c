@@ -153,13 +153,6 @@ static size_t token_bytes(const fixture *f) {
 	return 2 * (size_t)(hp->n_layers * hp->n_kv_heads) * rv_kv_row_bytes(RV_KV_F16, hp->head_dim);
 }
 
-static rv_status open_context(const fixture *f, rv_context_options *o, rv_context **out) {
-	o->n_threads = f->config->n_threads;
-	RV_TRY(rv_context_create(out, f->model, o));
-	rv_context_set_cancel(*out, f->config->cancelled, f->config->user);
-	return RV_OK;
-}
-
 /* The prompt is evaluated once and read back by the others. */
 static rv_status begin_sequence(fixture *f, rv_context *ctx, int first) {
 	const rv_token_run prompt = {ctx, f->tokens, (int)f->depth};
@@ -175,7 +168,7 @@ static rv_status open_decoding(fixture *f, int index, int first) {
 	o.n_ctx = f->size.n_ctx;
 	o.n_seqs = 2;
 	o.page_size = page_of(index);
-	RV_TRY(open_context(f, &o, &a->ctx));
+	RV_TRY(rv_lab_context(f->config, f->model, &o, &a->ctx));
 	RV_TRY(begin_sequence(f, a->ctx, first));
 	/* a token reads all of the cache: twice the mean over a run from an empty one */
 	return rv_decode_bound(f->config, a->ctx, (int)(2 * f->depth), &a->tg_bound);
@@ -197,7 +190,7 @@ static rv_status open_load(fixture *f, int index) {
 	o.kv_budget_bytes = (size_t)(f->size.n_reserved * factor * (prompt_mean + MOST_ANSWER) *
 	                             (double)token_bytes(f));
 	l.n_users = WAITING * paged;
-	RV_TRY(open_context(f, &o, &a->load_ctx));
+	RV_TRY(rv_lab_context(f->config, f->model, &o, &a->load_ctx));
 	RV_TRY(rv_scheduler_create(&a->scheduler, a->load_ctx, NULL));
 	RV_TRY(rv_load_create(&a->load, a->scheduler, a->load_ctx, &l));
 	/* until memory is full */
@@ -435,21 +428,11 @@ static const rv_experiment paging = {
                  "their declarations do in the same memory.",
         .documented = "t7_paged.csv",
         .plot = "t7_paged",
-        .params = params,
-        .n_params = 1,
-        .metrics = metrics,
-        .n_metrics = N_METRICS,
+        RV_EXPERIMENT_PARTS,
         .budget_s = {6, 30, 1800},
         .limit_s = {5, 25, 0},
         .min_n = 10,
         .max_n = {10, 20, 15},
-        .prepare = prepare,
-        .fixture_bytes = sizeof(fixture),
-        .setup = setup,
-        .run = run,
-        .teardown = teardown,
 };
 
-int main(int argc, char **argv) {
-	return rv_experiment_main(argc, argv, &paging);
-}
+RV_EXPERIMENT_MAIN(paging)

@@ -206,7 +206,6 @@ static rv_status setup(const rv_experiment *exp, const rv_run_config *config, co
 	RV_TRY(rv_model_open(&f->model, config->inputs.model_path, NULL));
 	f->n_vocab = rv_model_hparams(f->model)->n_vocab;
 	rv_context_options o = rv_context_defaults();
-	o.n_threads = config->n_threads;
 	o.n_batch = BATCH;
 	o.page_size = PAGE;
 	o.n_seqs = n_points + AT_ONCE; /* so many prompts fit the cache */
@@ -214,8 +213,7 @@ static rv_status setup(const rv_experiment *exp, const rv_run_config *config, co
 		int64_t n = (int64_t)prompts[points[i].values[PROMPT]].number;
 		o.n_ctx = n > o.n_ctx ? n : o.n_ctx;
 	}
-	RV_TRY(rv_context_create(&f->ctx, f->model, &o));
-	rv_context_set_cancel(f->ctx, config->cancelled, config->user);
+	RV_TRY(rv_lab_context(config, f->model, &o, &f->ctx));
 	RV_TRY(rv_prefix_cache_create(&f->cache, f->ctx));
 	RV_TRY(RV_ALLOC(&f->logits, f->n_vocab, "logits"));
 	for (int i = 0; i < N_PROMPTS; i++)
@@ -314,24 +312,13 @@ static const rv_experiment prefix = {
                  "second bound counts operations.",
         .documented = "t18_prefix_cache.csv",
         .plot = "t18_prefix_cache",
-        .params = params,
-        .n_params = N_PARAMS,
-        .metrics = metrics,
-        .n_metrics = N_METRICS,
-        .facts = facts,
-        .n_facts = N_FACTS,
+        RV_EXPERIMENT_PARTS,
+        RV_EXPERIMENT_FACTS,
         .budget_s = {8, 15, 3600},
         .limit_s = {8, 14, 1200},
         .min_n = 10,
         .max_n = {10, 15, 10},
         .not_run = not_run,
-        .prepare = prepare,
-        .fixture_bytes = sizeof(fixture),
-        .setup = setup,
-        .run = run,
-        .teardown = teardown,
 };
 
-int main(int argc, char **argv) {
-	return rv_experiment_main(argc, argv, &prefix);
-}
+RV_EXPERIMENT_MAIN(prefix)

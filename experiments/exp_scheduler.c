@@ -165,11 +165,8 @@ static rv_length_mix mix(double median) {
 }
 
 static rv_status open_context(const fixture *f, rv_context_options *o, arm *a) {
-	const rv_run_config *c = f->config;
-	o->threads = c->threads;
 	o->n_batch = STEP_ROWS;
-	RV_TRY(rv_context_create(&a->ctx, f->who.model, o));
-	rv_context_set_cancel(a->ctx, c->cancelled, c->user);
+	RV_TRY(rv_lab_context(f->config, f->who.model, o, &a->ctx));
 	return rv_scheduler_create(&a->scheduler, a->ctx, NULL);
 }
 
@@ -451,22 +448,12 @@ static const rv_experiment scheduling = {
                  "once with n_ctx tokens reserved a sequence, once in pages of 64.",
         .documented = "t19_scheduler.csv",
         .plot = "t19_scheduler",
-        .params = params,
-        .n_params = N_PARAMS,
-        .metrics = metrics,
-        .n_metrics = N_METRICS,
+        RV_EXPERIMENT_PARTS,
         .budget_s = {10, 30, 1800},
         .limit_s = {0, 25, 0},
         .min_n = 10,
         .max_n = {10, 20, 20},
         .has_point = has_point,
-        .prepare = prepare,
-        .fixture_bytes = sizeof(fixture),
-        .setup = setup,
-        .run = run,
-        .teardown = teardown,
 };
 
-int main(int argc, char **argv) {
-	return rv_experiment_main(argc, argv, &scheduling);
-}
+RV_EXPERIMENT_MAIN(scheduling)

@@ -475,10 +475,7 @@ static const rv_experiment speculation = {
                  "probability, whatever came before.",
         .documented = "t6_speculative.csv",
         .plot = "t6_speculative",
-        .params = params,
-        .n_params = N_PARAMS,
-        .metrics = metrics,
-        .n_metrics = N_METRICS,
+        RV_EXPERIMENT_PARTS,
         .budget_s = {15, 45, 1800},
         .limit_s = {0, 40, 0},
         .min_n = 10,
@@ -486,13 +483,6 @@ static const rv_experiment speculation = {
         .has_point = has_point,
         .in_profile = in_profile,
         .not_run = not_run,
-        .prepare = prepare,
-        .fixture_bytes = sizeof(fixture),
-        .setup = setup,
-        .run = run,
-        .teardown = teardown,
 };
 
-int main(int argc, char **argv) {
-	return rv_experiment_main(argc, argv, &speculation);
-}
+RV_EXPERIMENT_MAIN(speculation)

@@ -242,11 +242,9 @@ static rv_status open_arm(fixture *f, const rv_kv_policy *policy, arm *a) {
 	o.n_ctx = f->length;
 	o.n_batch = PAGE;
 	o.page_size = PAGE;
-	o.n_threads = f->config->n_threads;
 	o.kv_policy = policy;
 	o.kv_budget_bytes = (size_t)(2 * f->length / PAGE + 16) * RV_POOL_PAGE_BYTES;
-	RV_TRY(rv_context_create(&a->ctx, f->model, &o));
-	rv_context_set_cancel(a->ctx, f->config->cancelled, f->config->user);
+	RV_TRY(rv_lab_context(f->config, f->model, &o, &a->ctx));
 	if (!f->timed)
 		return RV_OK;
 	RV_TRY(fill_pages(f, a));
@@ -261,10 +259,8 @@ static rv_status score_text(fixture *f, rv_model *model, const rv_kv_policy *pol
 	rv_context *ctx;
 	o.n_ctx = n;
 	o.page_size = PAGE;
-	o.n_threads = f->config->n_threads;
 	o.kv_policy = policy;
-	RV_TRY(rv_context_create(&ctx, model, &o));
-	rv_context_set_cancel(ctx, f->config->cancelled, f->config->user);
+	RV_TRY(rv_lab_context(f->config, model, &o, &ctx));
 	rv_status status = rv_long_text_score(ctx, tokens, n, n - n / 4, NULL, 0, out);
 	rv_context_destroy(ctx);
 	return status;
@@ -454,22 +450,12 @@ static const rv_experiment tiers = {
                 "documents, the last quarter of 2560 tokens (full: 4096).",
         .documented = "t10_tiers.csv",
         .plot = "t10_tiers",
-        .params = params,
-        .n_params = N_PARAMS,
-        .metrics = metrics,
-        .n_metrics = N_METRICS,
+        RV_EXPERIMENT_PARTS,
         .budget_s = {15, 25, 300},
         .limit_s = {12, 20, 0},
         .min_n = 5,
         .max_n = {5, 6, 20},
         .has_point = has_point,
-        .prepare = prepare,
-        .fixture_bytes = sizeof(fixture),
-        .setup = setup,
-        .run = run,
-        .teardown = teardown,
 };
 
-int main(int argc, char **argv) {
-	return rv_experiment_main(argc, argv, &tiers);
-}
+RV_EXPERIMENT_MAIN(tiers)

@@ -109,8 +109,8 @@ typedef struct rv_run_config {
 	const char *root;  /* the project's folder: datasets/, build/cache/, results/ */
 	uint64_t seed;
 	int n_threads;       /* resolved, >= 1 */
-	rv_threads *threads; /* pinned, shared with nobody while a callback runs; callbacks that build a
-	                      * context of their own use n_threads */
+	rv_threads *threads; /* pinned, shared with nobody while a callback runs; contexts on them:
+	                      * rv_lab_context */
 	rv_calibration calibration; /* of this process, on those threads */
 	rv_inputs inputs;           /* empty in prepare() */
 	rv_log log;
@@ -168,6 +168,18 @@ struct rv_experiment {
 	rv_status (*run)(void *fixture, const rv_point *point, int repetition, rv_record *record);
 	void (*teardown)(void *fixture);
 };
+
+/* The usual parts of a declaration, by their usual names: arrays params and metrics [N_METRICS],
+ * callbacks prepare, setup, run and teardown, struct fixture; facts likewise where there are any. */
+#define RV_EXPERIMENT_PARTS                                                                            \
+	.params = params, .n_params = (int)(sizeof params / sizeof *params), .metrics = metrics,       \
+	.n_metrics = N_METRICS, .prepare = prepare, .fixture_bytes = sizeof(fixture), .setup = setup,  \
+	.run = run, .teardown = teardown
+#define RV_EXPERIMENT_FACTS .facts = facts, .n_facts = (int)(sizeof facts / sizeof *facts)
+#define RV_EXPERIMENT_MAIN(experiment)                                                                 \
+	int main(int argc, char **argv) {                                                              \
+		return rv_experiment_main(argc, argv, &experiment);                                    \
+	}
 
 /* The value of parameter `param` at a point. */
 const rv_param_value *rv_point_value(const rv_experiment *exp, const rv_point *point, int param);

@@ -101,3 +101,15 @@ rv_status rv_lab_open_model(const rv_run_config *config, const char *preset, rv_
 	*out = model;
 	return RV_OK;
 }
+
+rv_status rv_lab_context(const rv_run_config *config, rv_model *model,
+                         const rv_context_options *options, rv_context **out) {
+	rv_context_options o = *options;
+	if (o.threads == NULL) {
+		o.threads = config->threads;
+		o.n_threads = config->n_threads;
+	}
+	RV_TRY(rv_context_create(out, model, &o));
+	rv_context_set_cancel(*out, config->cancelled, config->user);
+	return RV_OK;
+}

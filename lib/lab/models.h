@@ -5,6 +5,7 @@
 #define RV_LAB_MODELS_H
 
 #include "base/threads.h"
+#include "engine/context.h"
 #include "lab/experiment.h"
 #include "model/model.h"
 #include "model/quantize.h"
@@ -24,6 +25,11 @@ rv_status rv_lab_quantized(const rv_run_config *config, const char *source, cons
  * path, checksum and label of `in`. */
 rv_status rv_lab_open_model(const rv_run_config *config, const char *preset, rv_model **out,
                             rv_inputs *in);
+
+/* A context on the run's threads (unless the options name others), so that contexts which take turns do
+ * not stand in each other's way; it hears of the run's cancellation. */
+rv_status rv_lab_context(const rv_run_config *config, rv_model *model,
+                         const rv_context_options *options, rv_context **out);
 
 /* 1 when a file <name>.gguf ships in datasets/models; `path` receives its name. */
 int rv_lab_shipped(const rv_run_config *config, const char *name, char *path, size_t size);

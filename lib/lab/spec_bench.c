@@ -18,17 +18,12 @@ enum { N_SOURCES = sizeof sources / sizeof sources[0] };
 
 /* ---- opening ---- */
 
-static rv_status open_context(const rv_run_config *c, rv_model *model, rv_context *with,
-                              rv_context **out) {
+static rv_status open_context(const rv_run_config *c, rv_model *model, rv_context **out) {
 	rv_context_options o = rv_context_defaults();
 	int64_t trained = rv_model_hparams(model)->n_ctx_train;
 	o.n_ctx = trained < N_CTX ? trained : N_CTX;
 	o.n_draft = RV_SPEC_MAX_NODES;
-	o.n_threads = c->n_threads;
-	o.threads = with ? rv_context_threads(with) : NULL;
-	RV_TRY(rv_context_create(out, model, &o));
-	rv_context_set_cancel(*out, c->cancelled, c->user);
-	return RV_OK;
+	return rv_lab_context(c, model, &o, out);
 }
 
 /* Questions as the tasks ask them, without examples before. */
@@ -67,11 +62,11 @@ static rv_status open_models(rv_spec_bench *b, const char *format) {
 	} else {
 		RV_TRY(rv_model_open(&b->target_model, c->inputs.model_path, NULL));
 	}
-	RV_TRY(open_context(c, b->target_model, NULL, &b->target));
+	RV_TRY(open_context(c, b->target_model, &b->target));
 	if (rv_spec_find_draft(c->inputs.model_path, path, sizeof path) != RV_OK)
 		return RV_OK;
 	RV_TRY(rv_model_open(&b->draft_model, path, NULL));
-	return open_context(c, b->draft_model, b->target, &b->draft);
+	return open_context(c, b->draft_model, &b->draft);
 }
 
 rv_status rv_spec_bench_open(rv_spec_bench *b, const rv_run_config *config, const char *format,
@@ -188,7 +183,7 @@ rv_status rv_spec_medium_costs(const rv_run_config *c, rv_spec_costs *out) {
 		if (status == RV_OK)
 			status = rv_model_open(&models[i], path, NULL);
 		if (status == RV_OK)
-			status = open_context(c, models[i], ctx[0], &ctx[i]);
+			status = open_context(c, models[i], &ctx[i]);
 	}
 	if (status == RV_OK)
 		rv_random_tokens(tokens, 2 * RV_SPEC_BENCH_DEPTH, c->seed,
