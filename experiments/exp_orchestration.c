@@ -16,11 +16,13 @@ enum {
 	TOTAL,
 	TOTAL_NANO,
 	TOTAL_PICO,
+	TOTAL_AGENT,
 	EMBED,
 	EMBED_NANO,
 	EMBED_PICO,
 	RETRIEVE,
 	ROUTE,
+	ROUTE_AGENT,
 	PATTERN_SEARCH,
 	SESSION_LOOKUP,
 	SESSIONS,
@@ -34,11 +36,13 @@ static const rv_param_value parts[N_PARTS] = {
         [TOTAL] = PART_ROW("total"),
         [TOTAL_NANO] = PART_ROW("total_nano"),
         [TOTAL_PICO] = PART_ROW("total_pico"),
+        [TOTAL_AGENT] = PART_ROW("total_agent"),
         [EMBED] = PART_ROW("embed"),
         [EMBED_NANO] = PART_ROW("embed_nano"),
         [EMBED_PICO] = PART_ROW("embed_pico"),
         [RETRIEVE] = PART_ROW("retrieve"),
         [ROUTE] = PART_ROW("route"),
+        [ROUTE_AGENT] = PART_ROW("route_agent"),
         [PATTERN_SEARCH] = PART_ROW("pattern_search"),
         [SESSION_LOOKUP] = PART_ROW("session_lookup"),
         [SESSIONS] = PART_ROW("sessions"),
@@ -103,7 +107,7 @@ static const char *not_run(const rv_experiment *exp, const rv_run_config *config
                            const rv_point *point) {
 	int part = point->values[PART];
 	(void)exp;
-	return part <= TOTAL_PICO || part == ROUTE ? rv_orchestra_no_router(config) : NULL;
+	return part == TOTAL_AGENT || part == ROUTE_AGENT ? rv_orchestra_no_agents(config) : NULL;
 }
 
 typedef struct fixture {
@@ -139,6 +143,12 @@ static rv_status do_total_pico(rv_orchestra *o, int64_t i) {
 	(void)i;
 	return rv_orchestra_all(o, RV_ORCHESTRA_PICO);
 }
+static rv_status do_total_agent(rv_orchestra *o, int64_t i) {
+	(void)i;
+	RV_TRY(rv_orchestra_embed(o, RV_ORCHESTRA_TRAINED));
+	RV_TRY(rv_orchestra_retrieve(o));
+	return rv_orchestra_route_agent(o);
+}
 static rv_status do_embed(rv_orchestra *o, int64_t i) {
 	(void)i;
 	return rv_orchestra_embed(o, RV_ORCHESTRA_TRAINED);
@@ -159,20 +169,28 @@ static rv_status do_route(rv_orchestra *o, int64_t i) {
 	(void)i;
 	return rv_orchestra_route(o);
 }
+static rv_status do_route_agent(rv_orchestra *o, int64_t i) {
+	(void)i;
+	return rv_orchestra_route_agent(o);
+}
 
 static const struct {
 	call_fn *call; /* NULL: measured otherwise */
 	int n_calls;
 	const char *what;
 } timed[N_PARTS] = {
-        [TOTAL] = {do_total, 20, "embed with the trained embedder, retrieve, route"},
-        [TOTAL_NANO] = {do_total_nano, 10, "embed with nano, retrieve, route"},
-        [TOTAL_PICO] = {do_total_pico, 20, "embed with pico, retrieve, route"},
+        [TOTAL] = {do_total, 20, "embed with the trained embedder, retrieve, route to a model"},
+        [TOTAL_NANO] = {do_total_nano, 10, "embed with nano, retrieve, route to a model"},
+        [TOTAL_PICO] = {do_total_pico, 20, "embed with pico, retrieve, route to a model"},
+        [TOTAL_AGENT] = {do_total_agent, 20,
+                         "embed with the trained embedder, retrieve, route to an agent"},
         [EMBED] = {do_embed, 20, "trained embedder, text to 768 numbers"},
         [EMBED_NANO] = {do_embed_nano, 10, "nano, text to 768 numbers"},
         [EMBED_PICO] = {do_embed_pico, 20, "pico, text to 768 numbers"},
         [RETRIEVE] = {do_retrieve, 200, "HNSW, the request's own vector"},
-        [ROUTE] = {do_route, 20, "hybrid router, its own embedding of the text included"},
+        [ROUTE] = {do_route, 200, "to a model: FastGRNN of the default size, seeded weights"},
+        [ROUTE_AGENT] = {do_route_agent, 20,
+                         "to an agent: hybrid, its own embedding of the text included"},
         [PATTERN_SEARCH] = {rv_orchestra_search, 200, "HNSW, queries as the patterns are"},
         [SESSION_LOOKUP] = {rv_orchestra_look_up, 2000, "a copy of one of 1000 sessions by its id"},
         [SESSIONS] = {NULL, 0, "1000 sessions with context embedding and cache reference"},
@@ -309,13 +327,15 @@ static const rv_experiment orchestration = {
         .id = "T11",
         .name = "t11_orchestration",
         .title = "Orchestration",
-        .about = "What happens to a request of 16 tokens before a model answers it: its embedding (768 "
-                 "numbers; the embedder that was trained for it, nano and pico as they are, all Q8_0), "
-                 "the ten nearest patterns (HNSW of f32, M 16, ef 50, clustered vectors), its route. "
-                 "Times are of single calls on a warm machine. The witness log's part is what an "
-                 "append takes of the request that waits for it; commits happen on a thread of the "
-                 "log. A request of nano's with 32 tokens of answer is the shortest there is here: "
-                 "with other models the part is smaller.",
+        .about =
+                "What happens to a request of 16 tokens before a model answers it: its embedding (768 "
+                "numbers; the embedder that was trained for it, nano and pico as they are, all Q8_0), "
+                "the ten nearest patterns (HNSW of f32, M 16, ef 50, clustered vectors), its route: to "
+                "a model by FastGRNN, or to an agent by the hybrid router, which embeds the text once "
+                "more by itself. Times are of single calls. The witness log's part is what an append "
+                "takes of the request that waits for it; commits happen on a thread of the log. A "
+                "request with 32 tokens of nano's is the shortest there is here: with other models the "
+                "part is smaller.",
         .documented = "t11_orchestration.csv",
         .plot = "t11_orchestration",
         .params = params,

@@ -22,7 +22,7 @@ static int router_path(const rv_run_config *config, char *path, size_t size) {
 	return n > 0 && (size_t)n < size && access(path, R_OK) == 0;
 }
 
-const char *rv_orchestra_no_router(const rv_run_config *config) {
+const char *rv_orchestra_no_agents(const rv_run_config *config) {
 	char path[4096];
 	return router_path(config, path, sizeof path) ? NULL : ROUTER ": there is none";
 }
@@ -54,7 +54,8 @@ static int drop(const char *path, const struct stat *st, int kind, struct FTW *a
 }
 
 void rv_orchestra_close(rv_orchestra *o) {
-	rv_agent_router_destroy(o->router);
+	rv_fastgrnn_destroy(o->model_router);
+	rv_agent_router_destroy(o->agent_router);
 	rv_hnsw_searcher_destroy(o->searcher);
 	rv_vector_index_close(&o->index);
 	rv_vector_set_close(&o->set);
@@ -88,11 +89,14 @@ static rv_status open_embedder(rv_orchestra *o, int which) {
 	return rv_embedder_create(&o->embedders[which], o->models[which], &options);
 }
 
-static rv_status open_router(rv_orchestra *o) {
+static rv_status open_routers(rv_orchestra *o) {
 	char path[4096];
+	rv_fastgrnn_options options = rv_fastgrnn_defaults();
+	options.seed = o->config->seed;
+	RV_TRY(rv_fastgrnn_create(&o->model_router, &options));
 	if (!router_path(o->config, path, sizeof path))
 		return RV_OK;
-	return rv_agent_router_open(&o->router, path, o->embedders[RV_ORCHESTRA_TRAINED]);
+	return rv_agent_router_open(&o->agent_router, path, o->embedders[RV_ORCHESTRA_TRAINED]);
 }
 
 static rv_status open_stores(rv_orchestra *o) {
@@ -165,7 +169,7 @@ rv_status rv_orchestra_open(rv_orchestra *o, const rv_run_config *config, int64_
 	RV_TRY(open_stores(o));
 	RV_TRY(open_embedder(o, RV_ORCHESTRA_TRAINED));
 	RV_TRY(make_text(o));
-	RV_TRY(open_router(o));
+	RV_TRY(open_routers(o));
 	rv_memuse_get(&o->base); /* before anything is in it */
 	RV_TRY(open_embedder(o, RV_ORCHESTRA_NANO));
 	RV_TRY(open_embedder(o, RV_ORCHESTRA_PICO));
@@ -200,16 +204,26 @@ rv_status rv_orchestra_search(rv_orchestra *o, int64_t i) {
 }
 
 rv_status rv_orchestra_route(rv_orchestra *o) {
+	rv_fastgrnn_input in = {.success = {0.6f, 0.8f, 0.9f, 0.95f}, .latency_ms = {5, 20, 200, 900}};
+	rv_fastgrnn_decision decision;
+	for (int i = 0; i < DIM; i++)
+		in.query[i % RV_FASTGRNN_QUERY] += o->embedding[i];
+	for (int i = 0; i < RV_FASTGRNN_POLICY; i++)
+		in.policy[i] = 0.5f;
+	return rv_fastgrnn_route(o->model_router, &in, &decision);
+}
+
+rv_status rv_orchestra_route_agent(rv_orchestra *o) {
 	rv_agent_decision decision;
-	if (o->router == NULL)
+	if (o->agent_router == NULL)
 		return rv_fail(RV_ERR_NOT_FOUND, ROUTER ": there is none");
-	return rv_agent_route(o->router, RV_ROUTER_HYBRID, o->text, strlen(o->text), &decision);
+	return rv_agent_route(o->agent_router, RV_ROUTER_HYBRID, o->text, strlen(o->text), &decision);
 }
 
 rv_status rv_orchestra_all(rv_orchestra *o, rv_orchestra_embedder which) {
 	RV_TRY(rv_orchestra_embed(o, which));
 	RV_TRY(rv_orchestra_retrieve(o));
-	return o->router != NULL ? rv_orchestra_route(o) : RV_OK;
+	return rv_orchestra_route(o);
 }
 
 rv_status rv_orchestra_answer(rv_orchestra *o) {

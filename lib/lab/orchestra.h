@@ -9,6 +9,7 @@
 #include "lab/experiment.h"
 #include "lab/vector_index.h"
 #include "learn/agent_router.h"
+#include "learn/fastgrnn.h"
 #include "memory/edges.h"
 #include "memory/sessions.h"
 #include "memory/witness.h"
@@ -45,14 +46,16 @@ typedef struct rv_orchestra {
 	rv_vector_set set;     /* clustered, RV_EMBEDDING_DIM */
 	rv_vector_index index; /* f32, M 16, ef_construction 200 */
 	rv_hnsw_searcher *searcher;
-	rv_agent_router *router; /* NULL: none ships */
-	rv_memuse base; /* of the process with stores, trained embedder and router, all empty */
+	rv_fastgrnn
+	        *model_router; /* of the default size; seeded weights: what it decides means nothing */
+	rv_agent_router *agent_router; /* NULL: none ships */
+	rv_memuse base; /* of the process with stores, trained embedder and routers, all empty */
 } rv_orchestra;
 
 /* Adds what an orchestra depends on: the checksums of its models and router. */
 rv_status rv_orchestra_describe(const rv_run_config *config, rv_inputs *in);
-/* Why there is no routing (constant text), or NULL. */
-const char *rv_orchestra_no_router(const rv_run_config *config);
+/* Why no agent can be chosen (constant text), or NULL. */
+const char *rv_orchestra_no_agents(const rv_run_config *config);
 
 /* With n patterns; vectors and index are those of T4 with as many. `o` is zeroed; close it after a
  * failure too. */
@@ -64,8 +67,12 @@ void rv_orchestra_close(rv_orchestra *o);
 rv_status rv_orchestra_embed(rv_orchestra *o, rv_orchestra_embedder which);
 rv_status rv_orchestra_retrieve(rv_orchestra *o); /* the nearest patterns of the request's vector */
 rv_status rv_orchestra_search(rv_orchestra *o, int64_t i); /* of query i of the set */
-rv_status rv_orchestra_route(rv_orchestra *o); /* hybrid; RV_ERR_NOT_FOUND without a router */
-/* Embedding, retrieving, and routing where there is a router. */
+/* Which model answers, by FastGRNN: its 128 features are the request's vector, six components each. */
+rv_status rv_orchestra_route(rv_orchestra *o);
+/* Which agent acts, by the hybrid router, which embeds the text by itself. RV_ERR_NOT_FOUND: no router.
+ */
+rv_status rv_orchestra_route_agent(rv_orchestra *o);
+/* Embedding, retrieving, routing to a model. */
 rv_status rv_orchestra_all(rv_orchestra *o, rv_orchestra_embedder which);
 rv_status rv_orchestra_answer(rv_orchestra *o); /* RV_ORCHESTRA_ANSWER tokens, one after the other */
 rv_status rv_orchestra_look_up(rv_orchestra *o, int64_t i); /* each session once in 1000 calls */
