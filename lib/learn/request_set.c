@@ -344,14 +344,15 @@ size_t rv_request_alter(const rv_request_set *set, int64_t item, const rv_reques
                         rv_rng *rng, char *out, size_t cap, int *exchanged) {
 	const rv_request *q = &set->items[item];
 	letters l = {.out = out, .cap = cap};
-	*exchanged = rv_rng_double(rng) < noise->exchange;
+	*exchanged = 0;
 	for (int64_t w = q->first_word; w < q->first_word + q->n_words; w++) {
 		const rv_request_word *word = &set->words[w];
 		const rv_request *from = q;
 		const int blank = word->len == 1 && q->text[word->begin] == RV_REQUEST_BLANK;
 		if (blank ? !set->n_topical : q->n_words > 3 && rv_rng_double(rng) < noise->drop)
 			continue;
-		if (blank || (word->topical && set->n_topical && *exchanged)) {
+		if (blank || (word->topical && set->n_topical && rv_rng_double(rng) < noise->exchange)) {
+			*exchanged = 1;
 			const uint64_t k = rv_rng_below(rng, (uint64_t)set->n_topical);
 			from = &set->items[set->topical[2 * k]];
 			word = &set->words[set->topical[2 * k + 1]];

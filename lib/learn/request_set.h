@@ -59,7 +59,7 @@ int32_t rv_request_class(const rv_request_set *set, const char *name, size_t len
 /* How a text is altered: probabilities. */
 typedef struct rv_request_noise {
 	double drop;     /* a word is left out */
-	double exchange; /* the words that name the topic become some of other topics */
+	double exchange; /* a word that names the topic becomes one of another topic */
 	double lower;    /* the text is in lower case, without its last full stop */
 	double split;    /* a word is cut in two for the tokenizer */
 } rv_request_noise;
@@ -67,8 +67,8 @@ typedef struct rv_request_noise {
 #define RV_REQUEST_BLANK '_' /* a word of its own: stands for whatever a topic is called */
 #define RV_REQUEST_CUT '\x01' /* where a word was cut */
 
-/* The altered text into out[cap] (cut off there), NUL-terminated; its length. *exchanged: it no longer
- * speaks of its topic. */
+/* The altered text into out[cap] (cut off there), NUL-terminated; its length. *exchanged: some word
+ * is another topic's. */
 size_t rv_request_alter(const rv_request_set *set, int64_t item, const rv_request_noise *noise,
                         rv_rng *rng, char *out, size_t cap, int *exchanged);
 
