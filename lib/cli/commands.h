@@ -41,6 +41,8 @@
 	  "ACTION: add TEXT --quality Q, add -f TRAJECTORIES, search TEXT, export FILE, import FILE, show ID,\n" \
 	  "remove ID, distill, stats. search prints similarity, decayed quality, id and task of each.\n" \
 	  "Without -m: the embedder that ships.\n")   \
+	X(index, "build|search|info", 1, 0, "Build and search an index of vectors (HNSW)",               \
+	  "`ruvltra index build`, `search` and `info` each have their own --help.\n")                    \
 	X(bench, "", 0, 1, "Measure prompt and decode speed",                                          \
 	  "Lists and ranges (1,2,8-32*2,64-128+32) are crossed; repetitions are interleaved over the\n" \
 	  "tests of a model, after a warm-up of each that is not counted.\n")
