@@ -301,13 +301,15 @@ static json_t *actions_json(const rv_trajectory *t) {
 
 /* Everything but the metadata. NULL: out of memory, or text that is no UTF-8. */
 static json_t *to_object(const rv_trajectory *t) {
-	json_t *obj = json_pack("{s:s, s:s, s:o, s:o, s:f, s:s, s:s, s:s}", "trajectory_id",
-	                        t->trajectory_id, "task", t->task, "states", states_json(t), "actions",
-	                        actions_json(t), "final_quality", (double)t->final_quality, "verdict",
-	                        rv_verdict_name(t->verdict), "variant", rv_variant_name(t->variant),
-	                        "source", rv_source_name(t->source));
+	json_t *obj =
+	        json_pack("{s:s, s:o, s:o, s:f, s:s, s:s, s:s}", "task", t->task, "states",
+	                  states_json(t), "actions", actions_json(t), "final_quality",
+	                  (double)t->final_quality, "verdict", rv_verdict_name(t->verdict), "variant",
+	                  rv_variant_name(t->variant), "source", rv_source_name(t->source));
 	if (obj == NULL)
 		return NULL;
+	if (t->trajectory_id[0] != 0)
+		set_text(obj, "trajectory_id", t->trajectory_id);
 	set_text(obj, "request_id", t->request_id);
 	set_text(obj, "session_id", t->session_id);
 	set_vector(obj, "query_embedding", t->query_embedding, RV_EMBEDDING_DIM);
