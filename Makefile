@@ -279,7 +279,9 @@ test: $(TESTS_BUILT) $(if $(filter %.sh,$(TESTS_ASKED)),all) ## run all tests, o
 TEST_LDFLAGS_test_gguf_bad := -Wl,--wrap=aligned_alloc
 TEST_LDFLAGS_test_data_alloc := -Wl,--wrap=aligned_alloc
 TEST_LDFLAGS_test_train_alloc := -Wl,--wrap=aligned_alloc -Wl,--wrap=free
+TEST_LDFLAGS_test_fastgrnn := -Wl,--wrap=aligned_alloc -Wl,--wrap=malloc
 TEST_LDFLAGS_test_gguf_alloc := -Wl,--wrap=aligned_alloc -Wl,--wrap=free
+TEST_LDFLAGS_test_bank_alloc := -Wl,--wrap=aligned_alloc
 
 # The same tests under a sanitizer, in a build folder of its own.
 VARIANT_B = $(if $(filter command,$(origin B)),$(B),build)/$@
