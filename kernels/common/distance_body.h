@@ -124,6 +124,7 @@ void LEVEL_NAME(rv_cosine_f32)(float *out, const float *x, const float *y, int64
 		const vec_mask mask = tail_mask(at, n);
 		cosine_step(acc, j, vec_load_part(x + at, mask), vec_load_part(y + at, mask));
 	}
+	UNROLL
 	for (int s = 0; s < 3; s++)
 		out[s] = sum_accs(acc[s]);
 }
