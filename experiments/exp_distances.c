@@ -36,11 +36,11 @@ static const rv_param params[N_PARAMS] = {
 enum { LATENCY, PEAK_PCT, SCALAR, SPEEDUP, FAR, FAR_PCT, SEARCH, P50, QPS, RECALL, N_METRICS };
 /* clang-format off */
 static const rv_experiment_metric metrics[N_METRICS] = {
-	[LATENCY] = {"latency_ns", "ns", "in cache", "one distance, both vectors in the first cache", RV_LOWER, 0, 0, "peak_pct", "%.1f"},
+	[LATENCY] = {"latency_ns", "ns", "in cache", "one distance, both vectors in the first cache", RV_LOWER, 0, 0, NULL, "%.1f"},
 	[PEAK_PCT] = {"peak_pct", "%", "% of peak", "multiplications and additions a second / the most a core can do (f32, or 8-bit integers)", RV_HIGHER, 0, 0, NULL, "%.1f"},
 	[SCALAR] = {"scalar_ns", "ns", "plain C", "the same, in this project's plain C", RV_LOWER, 0, 0, NULL, "%.1f"},
 	[SPEEDUP] = {"speedup", "x", "speed-up", "plain C / kernel, both of one round", RV_HIGHER, 0, 0, NULL, "%.2f"},
-	[FAR] = {"memory_ns", "ns", "from memory", "one of 32 distances from a vector to others at random places of a buffer far larger than the caches", RV_LOWER, 0, 0, "memory_pct", "%.1f"},
+	[FAR] = {"memory_ns", "ns", "from memory", "one of 32 distances from a vector to others at random places of a buffer far larger than the caches", RV_LOWER, 0, 0, NULL, "%.1f"},
 	[FAR_PCT] = {"memory_pct", "%", "% of bandwidth", "bytes a second of that, one core alone / sequential read by all", RV_HIGHER, 0, 0, NULL, "%.1f"},
 	[SEARCH] = {"latency_us", "us", "search", "mean time of a search, one thread", RV_LOWER, 0, 0, NULL, "%.1f"},
 	[P50] = {"p50_us", "us", "median search", "median of the searches of a repetition", RV_LOWER, 0, 0, NULL, "%.1f"},
