@@ -17,7 +17,7 @@ static void show(float *query, double difficulty, int field, double length, rv_r
 			const double along = rv_rng_normal(&fixed);
 			v += f == field ? along : 0;
 		}
-		query[i] = (float)(v + 2 * rv_rng_normal(noise));
+		query[i] = (float)(v + 1.2 * rv_rng_normal(noise));
 	}
 }
 
