@@ -129,99 +129,83 @@ static void teardown(void *user) {
 
 /* ---- parts that are timed call by call ---- */
 
-typedef rv_status call_fn(rv_orchestra *o, int64_t i);
-
-static rv_status do_total(rv_orchestra *o, int64_t i) {
-	(void)i;
-	return rv_orchestra_all(o, RV_ORCHESTRA_TRAINED);
-}
-static rv_status do_total_nano(rv_orchestra *o, int64_t i) {
-	(void)i;
-	return rv_orchestra_all(o, RV_ORCHESTRA_NANO);
-}
-static rv_status do_total_pico(rv_orchestra *o, int64_t i) {
-	(void)i;
-	return rv_orchestra_all(o, RV_ORCHESTRA_PICO);
-}
-static rv_status do_total_agent(rv_orchestra *o, int64_t i) {
-	(void)i;
-	RV_TRY(rv_orchestra_embed(o, RV_ORCHESTRA_TRAINED));
-	RV_TRY(rv_orchestra_retrieve(o));
-	return rv_orchestra_route_agent(o);
-}
-static rv_status do_embed(rv_orchestra *o, int64_t i) {
-	(void)i;
-	return rv_orchestra_embed(o, RV_ORCHESTRA_TRAINED);
-}
-static rv_status do_embed_nano(rv_orchestra *o, int64_t i) {
-	(void)i;
-	return rv_orchestra_embed(o, RV_ORCHESTRA_NANO);
-}
-static rv_status do_embed_pico(rv_orchestra *o, int64_t i) {
-	(void)i;
-	return rv_orchestra_embed(o, RV_ORCHESTRA_PICO);
-}
-static rv_status do_retrieve(rv_orchestra *o, int64_t i) {
-	(void)i;
-	return rv_orchestra_retrieve(o);
-}
-static rv_status do_route(rv_orchestra *o, int64_t i) {
-	(void)i;
-	return rv_orchestra_route(o);
-}
-static rv_status do_route_agent(rv_orchestra *o, int64_t i) {
-	(void)i;
-	return rv_orchestra_route_agent(o);
-}
-
-static const struct {
-	call_fn *call; /* NULL: measured otherwise */
-	int n_calls;
-	const char *what;
-} timed[N_PARTS] = {
-        [TOTAL] = {do_total, 20, "embed with the trained embedder, retrieve, route to a model"},
-        [TOTAL_NANO] = {do_total_nano, 10, "embed with nano, retrieve, route to a model"},
-        [TOTAL_PICO] = {do_total_pico, 20, "embed with pico, retrieve, route to a model"},
-        [TOTAL_AGENT] = {do_total_agent, 20,
-                         "embed with the trained embedder, retrieve, route to an agent"},
-        [EMBED] = {do_embed, 20, "trained embedder, text to 768 numbers"},
-        [EMBED_NANO] = {do_embed_nano, 10, "nano, text to 768 numbers"},
-        [EMBED_PICO] = {do_embed_pico, 20, "pico, text to 768 numbers"},
-        [RETRIEVE] = {do_retrieve, 200, "HNSW, the request's own vector"},
-        [ROUTE] = {do_route, 200, "to a model: FastGRNN of the default size, seeded weights"},
-        [ROUTE_AGENT] = {do_route_agent, 20,
-                         "to an agent: hybrid, its own embedding of the text included"},
-        [PATTERN_SEARCH] = {rv_orchestra_search, 200, "HNSW, queries as the patterns are"},
-        [SESSION_LOOKUP] = {rv_orchestra_look_up, 2000, "a copy of one of 1000 sessions by its id"},
-        [SESSIONS] = {NULL, 0, "1000 sessions with context embedding and cache reference"},
-        [WITNESS] = {NULL, 0, "an append; an entry has two embeddings"},
-        [FOOTPRINT] = {NULL, 0, "everything open and empty; then what entries take"},
+/* Steps of a call, in this order. */
+enum {
+	DO_EMBED = 1,
+	DO_RETRIEVE = 2,
+	DO_ROUTE = 4,
+	DO_AGENT = 8,
+	DO_SEARCH = 16,
+	DO_LOOKUP = 32,
+	DO_WITNESS = 64
 };
+#define BEFORE_ANSWER (DO_EMBED | DO_RETRIEVE | DO_ROUTE)
+
+typedef struct timed_part {
+	unsigned steps; /* 0: measured otherwise */
+	rv_orchestra_embedder embedder;
+	int n_calls; /* of a repetition */
+	const char *what;
+} timed_part;
+static const timed_part timed[N_PARTS] = {
+        [TOTAL] = {BEFORE_ANSWER, RV_ORCHESTRA_TRAINED, 20,
+                   "embed with the trained embedder, retrieve, route to a model"},
+        [TOTAL_NANO] = {BEFORE_ANSWER, RV_ORCHESTRA_NANO, 10,
+                        "embed with nano, retrieve, route to a model"},
+        [TOTAL_PICO] = {BEFORE_ANSWER, RV_ORCHESTRA_PICO, 20,
+                        "embed with pico, retrieve, route to a model"},
+        [TOTAL_AGENT] = {DO_EMBED | DO_RETRIEVE | DO_AGENT, RV_ORCHESTRA_TRAINED, 20,
+                         "embed with the trained embedder, retrieve, route to an agent"},
+        [EMBED] = {DO_EMBED, RV_ORCHESTRA_TRAINED, 20, "trained embedder, text to 768 numbers"},
+        [EMBED_NANO] = {DO_EMBED, RV_ORCHESTRA_NANO, 10, "nano, text to 768 numbers"},
+        [EMBED_PICO] = {DO_EMBED, RV_ORCHESTRA_PICO, 20, "pico, text to 768 numbers"},
+        [RETRIEVE] = {DO_RETRIEVE, 0, 200, "HNSW, the request's own vector"},
+        [ROUTE] = {DO_ROUTE, 0, 200, "to a model: FastGRNN of the default size, seeded weights"},
+        [ROUTE_AGENT] = {DO_AGENT, 0, 20,
+                         "to an agent: hybrid, its own embedding of the text included"},
+        [PATTERN_SEARCH] = {DO_SEARCH, 0, 200, "HNSW, queries as the patterns are"},
+        [SESSION_LOOKUP] = {DO_LOOKUP, 0, 2000, "a copy of one of 1000 sessions by its id"},
+        [SESSIONS] = {.what = "1000 sessions with context embedding and cache reference"},
+        [WITNESS] = {DO_WITNESS, 0, 200, "an append; an entry has two embeddings"},
+        [FOOTPRINT] = {.what = "everything open and empty; then what entries take"},
+};
+
+static rv_status call(fixture *f, const timed_part *part) {
+	rv_orchestra *o = &f->o;
+	const int64_t i = f->n_asked++;
+	if (part->steps & DO_EMBED)
+		RV_TRY(rv_orchestra_embed(o, part->embedder));
+	if (part->steps & DO_RETRIEVE)
+		RV_TRY(rv_orchestra_retrieve(o));
+	if (part->steps & DO_ROUTE)
+		RV_TRY(rv_orchestra_route(o));
+	if (part->steps & DO_AGENT)
+		RV_TRY(rv_orchestra_route_agent(o));
+	if (part->steps & DO_SEARCH)
+		RV_TRY(rv_orchestra_search(o, i));
+	if (part->steps & DO_LOOKUP)
+		RV_TRY(rv_orchestra_look_up(o, i));
+	return part->steps & DO_WITNESS ? rv_orchestra_witness(o, i) : RV_OK;
+}
 
 static int by_value(const void *a, const void *b) {
 	double x = *(const double *)a, y = *(const double *)b;
 	return (x > y) - (x < y);
 }
 
-/* Times of n calls; *ms: [n], rv_free'd by the caller. */
-static rv_status time_calls(fixture *f, call_fn *call, int n, double **ms) {
-	rv_status st = RV_OK;
-	RV_TRY(RV_ALLOC(ms, n, "times"));
-	for (int i = 0; i < n && st == RV_OK; i++) {
-		int64_t before = rv_now_ns();
-		st = call(&f->o, f->n_asked++);
-		(*ms)[i] = 1e-6 * (double)(rv_now_ns() - before);
-	}
-	return st;
-}
-
-static rv_status measure_calls(fixture *f, call_fn *call, int n, rv_record *r) {
+static rv_status measure_calls(fixture *f, const timed_part *part, rv_record *r) {
 	double *ms = NULL;
-	rv_status st = time_calls(f, call, n, &ms);
+	rv_status st = RV_OK;
+	RV_TRY(RV_ALLOC(&ms, part->n_calls, "times"));
+	for (int i = 0; i < part->n_calls && st == RV_OK; i++) {
+		int64_t before = rv_now_ns();
+		st = call(f, part);
+		ms[i] = 1e-6 * (double)(rv_now_ns() - before);
+	}
 	if (st == RV_OK) {
-		qsort(ms, (size_t)n, sizeof *ms, by_value);
-		r->values[LATENCY] = rv_quantile(ms, (size_t)n, 0.5);
-		r->values[P99] = rv_quantile(ms, (size_t)n, 0.99);
+		qsort(ms, (size_t)part->n_calls, sizeof *ms, by_value);
+		r->values[LATENCY] = rv_quantile(ms, (size_t)part->n_calls, 0.5);
+		r->values[P99] = rv_quantile(ms, (size_t)part->n_calls, 0.99);
 	}
 	rv_free(ms);
 	return st;
@@ -253,7 +237,7 @@ static rv_status measure_sessions(fixture *f, rv_record *r) {
 /* One request by itself: until its answer begins, and with the answer. */
 static rv_status measure_request(fixture *f, double *bare_ms, double *all_ms) {
 	int64_t start = rv_now_ns();
-	RV_TRY(rv_orchestra_all(&f->o, RV_ORCHESTRA_TRAINED));
+	RV_TRY(call(f, &timed[TOTAL]));
 	*bare_ms = 1e-6 * (double)(rv_now_ns() - start);
 	RV_TRY(rv_orchestra_answer(&f->o));
 	*all_ms = 1e-6 * (double)(rv_now_ns() - start);
@@ -261,14 +245,14 @@ static rv_status measure_request(fixture *f, double *bare_ms, double *all_ms) {
 }
 
 static rv_status measure_witness(fixture *f, rv_record *r) {
-	enum { N_ENTRIES = 200 };
+	const timed_part *part = &timed[WITNESS];
 	double bare_ms, all_ms;
 	RV_TRY(measure_request(f, &bare_ms, &all_ms));
 	RV_TRY(rv_witness_flush(f->o.witness));
-	RV_TRY(measure_calls(f, rv_orchestra_witness, N_ENTRIES, r));
+	RV_TRY(measure_calls(f, part, r));
 	int64_t start = rv_now_ns();
 	RV_TRY(rv_witness_flush(f->o.witness));
-	r->values[LOG_WRITE] = 1e-3 * (double)(rv_now_ns() - start) / N_ENTRIES;
+	r->values[LOG_WRITE] = 1e-3 * (double)(rv_now_ns() - start) / part->n_calls;
 	r->values[REQUEST] = all_ms;
 	r->values[LOG_SHARE] = 100 * r->values[LATENCY] / all_ms;
 	r->values[LOG_SHARE_BARE] = 100 * r->values[LATENCY] / bare_ms;
@@ -305,15 +289,15 @@ static rv_status measure_footprint(fixture *f, rv_record *r) {
 
 static rv_status run(void *user, const rv_point *point, int repetition, rv_record *record) {
 	fixture *f = user;
-	int part = point->values[PART];
+	const int part = point->values[PART];
 	rv_record_fact(record, WHAT, "%s", timed[part].what);
-	if (timed[part].call != NULL) {
-		RV_TRY(rv_orchestra_embed(&f->o, RV_ORCHESTRA_TRAINED)); /* the request's vector */
-		RV_TRY(timed[part].call(&f->o, f->n_asked));             /* warms the caches */
-		RV_TRY(measure_calls(f, timed[part].call, timed[part].n_calls, record));
-	}
-	if (part == WITNESS)
+	if (part == WITNESS) {
 		RV_TRY(measure_witness(f, record));
+	} else if (timed[part].steps != 0) {
+		RV_TRY(rv_orchestra_embed(&f->o, RV_ORCHESTRA_TRAINED)); /* the request's vector */
+		RV_TRY(call(f, &timed[part]));                           /* warms the caches */
+		RV_TRY(measure_calls(f, &timed[part], record));
+	}
 	if (part == PATTERN_SEARCH && repetition == 0)
 		RV_TRY(measure_recall(f, record));
 	if (part == SESSIONS && repetition == 0)

@@ -220,12 +220,6 @@ rv_status rv_orchestra_route_agent(rv_orchestra *o) {
 	return rv_agent_route(o->agent_router, RV_ROUTER_HYBRID, o->text, strlen(o->text), &decision);
 }
 
-rv_status rv_orchestra_all(rv_orchestra *o, rv_orchestra_embedder which) {
-	RV_TRY(rv_orchestra_embed(o, which));
-	RV_TRY(rv_orchestra_retrieve(o));
-	return rv_orchestra_route(o);
-}
-
 rv_status rv_orchestra_answer(rv_orchestra *o) {
 	const rv_token_run answer = {o->ctx, o->answer, RV_ORCHESTRA_ANSWER};
 	return rv_decode_run(&answer);

@@ -72,8 +72,6 @@ rv_status rv_orchestra_route(rv_orchestra *o);
 /* Which agent acts, by the hybrid router, which embeds the text by itself. RV_ERR_NOT_FOUND: no router.
  */
 rv_status rv_orchestra_route_agent(rv_orchestra *o);
-/* Embedding, retrieving, routing to a model. */
-rv_status rv_orchestra_all(rv_orchestra *o, rv_orchestra_embedder which);
 rv_status rv_orchestra_answer(rv_orchestra *o); /* RV_ORCHESTRA_ANSWER tokens, one after the other */
 rv_status rv_orchestra_look_up(rv_orchestra *o, int64_t i); /* each session once in 1000 calls */
 rv_status rv_orchestra_witness(rv_orchestra *o, int64_t i); /* appends an entry with two embeddings */
