@@ -282,6 +282,7 @@ TEST_LDFLAGS_test_train_alloc := -Wl,--wrap=aligned_alloc -Wl,--wrap=free
 TEST_LDFLAGS_test_fastgrnn := -Wl,--wrap=aligned_alloc -Wl,--wrap=malloc
 TEST_LDFLAGS_test_gguf_alloc := -Wl,--wrap=aligned_alloc -Wl,--wrap=free
 TEST_LDFLAGS_test_bank_alloc := -Wl,--wrap=aligned_alloc
+TEST_LDFLAGS_test_records_alloc := -Wl,--wrap=aligned_alloc
 
 # The same tests under a sanitizer, in a build folder of its own.
 VARIANT_B = $(if $(filter command,$(origin B)),$(B),build)/$@
