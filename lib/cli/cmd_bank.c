@@ -61,7 +61,9 @@ static const rv_option options[] = {
          .offset = AT(min_quality),
          .min = -1,
          .max = 1,
-         .help = "search, export: decayed quality at least this; -1: the variant's threshold, or all"},
+         .help = "search, export, prune: decayed quality at least this; -1: the variant's threshold, "
+                 "or "
+                 "(export) all"},
         {.name = "by-score",
          .kind = RV_OPT_FLAG,
          .offset = AT(by_score),
@@ -71,6 +73,12 @@ static const rv_option options[] = {
          .offset = AT(merge),
          .max = 2,
          .help = "distill: patterns at least this alike become one"},
+        {.name = "older-than",
+         .kind = RV_OPT_DOUBLE,
+         .offset = AT(older_days),
+         .max = 1e6,
+         .unit = "days",
+         .help = "prune: only patterns of this age"},
         {.name = "max-patterns",
          .kind = RV_OPT_INT,
          .offset = AT(max_patterns),
@@ -148,6 +156,21 @@ static int run_distill(rv_bank_job *j) {
 	return rv_cli_finish(j->cli);
 }
 
+/* Retention: what is old enough and not good enough goes. */
+static int run_prune(rv_bank_job *j) {
+	const rv_bank_args *args = j->args;
+	float least = args->min_quality < 0
+	                      ? rv_bank_defaults((rv_variant)args->variant).quality_threshold
+	                      : (float)args->min_quality;
+	int64_t n = 0;
+	if (rv_bank_prune(j->bank, (int64_t)(args->older_days * 86400000), least, &n) != RV_OK)
+		return rv_cli_fail(j->cli);
+	if (j->cli->common.json)
+		return rv_cli_finish_json(j->cli, json_pack("{s:I}", "removed", (json_int_t)n));
+	printf("%lld removed\n", (long long)n);
+	return rv_cli_finish(j->cli);
+}
+
 /* Figures, after everything was compared. */
 static int run_stats(rv_bank_job *j) {
 	rv_bank_stats s;
@@ -199,6 +222,7 @@ static const bank_action actions[] = {
         {"show", run_show, 0, WORD, "ID"},
         {"remove", run_remove, 1, WORD, "ID"},
         {"distill", run_distill, 1, NO_WORD, NULL},
+        {"prune", run_prune, 1, NO_WORD, NULL},
         {"stats", run_stats, 0, NO_WORD, NULL},
         {0},
 };
@@ -260,9 +284,10 @@ int rv_cmd_bank(rv_cli *cli) {
 		return status;
 	const bank_action *action = cli->n_words > 0 ? find_action(cli->words[0]) : NULL;
 	if (action == NULL)
-		return rv_cli_usage(
-		        cli, "%s: expected add, search, export, import, show, remove, distill or stats",
-		        cli->n_words > 0 ? cli->words[0] : "ACTION");
+		return rv_cli_usage(cli,
+		                    "%s: expected add, search, export, import, show, remove, distill, "
+		                    "prune or stats",
+		                    cli->n_words > 0 ? cli->words[0] : "ACTION");
 	status = check_words(cli, &args, action);
 	if (status != RV_CLI_GO)
 		return status;

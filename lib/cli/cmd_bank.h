@@ -10,7 +10,7 @@ typedef struct rv_bank_args {
 	const char *store, *file, *action, *metadata;
 	int variant, verdict, by_score;
 	int64_t k;
-	double quality, min_quality, merge;
+	double quality, min_quality, merge, older_days;
 	int64_t max_patterns;
 } rv_bank_args;
 

@@ -75,7 +75,9 @@ static rv_status add_line(void *user, json_t *row, size_t line) {
 	snprintf(place, sizeof place, "%.250s:%zu", a->job->args->file, line);
 	RV_TRY(rv_trajectory_from_json(row, place, &t));
 	int64_t before = a->n;
-	rv_status st = push(a, &t);
+	rv_status st = t.embedder ? rv_bank_bind_embedder(a->job->bank, t.embedder) : RV_OK;
+	if (st == RV_OK)
+		st = push(a, &t);
 	if (a->n == before) /* not the list's */
 		rv_trajectory_deinit(&t);
 	return st == RV_OK ? RV_OK : rv_fail_in(st, place);

@@ -39,7 +39,7 @@
 	  "`ruvltra train tokenizer` and `ruvltra train pack` make those from text; each has its own --help.\n") \
 	X(bank, "ACTION [TEXT|FILE|ID]", 2, 0, "Keep what worked and find it by meaning (reasoning bank)",  \
 	  "ACTION: add TEXT --quality Q, add -f TRAJECTORIES, search TEXT, export FILE, import FILE, show ID,\n" \
-	  "remove ID, distill, stats. search prints similarity, decayed quality, id and task of each.\n" \
+	  "remove ID, distill, prune, stats. search prints similarity, decayed quality, id and task of each.\n" \
 	  "Without -m: the embedder that ships.\n")   \
 	X(index, "build|search|info", 1, 0, "Build and search an index of vectors (HNSW)",               \
 	  "`ruvltra index build`, `search` and `info` each have their own --help.\n")                    \

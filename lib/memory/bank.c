@@ -95,33 +95,47 @@ rv_status rv_bank_save(rv_bank *bank) {
 	return st;
 }
 
-typedef struct binding {
-	const char *id;
-	char has[80];
-} binding;
-
-static rv_status read_binding(void *user, rv_db *db) {
-	binding *b = user;
-	return rv_store_meta_get(db, "embedder", b->has, sizeof b->has);
+rv_status rv_bank_embedder_check(rv_db *db, const char *id, int *is_new) {
+	char has[RV_EMBEDDER_TEXT];
+	rv_status st = rv_store_meta_get(db, "embedder", has, sizeof has);
+	*is_new = st == RV_ERR_NOT_FOUND;
+	if (*is_new)
+		return RV_OK;
+	RV_TRY(st);
+	if (strcmp(has, id) != 0)
+		return rv_fail(RV_ERR_MISMATCH, "%s: holds vectors of embedder %s; these are of %.64s",
+		               rv_db_path(db), has, id);
+	return RV_OK;
 }
 
-static rv_status write_binding(void *user, rv_db *db) {
+rv_status rv_bank_embedder_bind(rv_db *db, const char *id) {
+	int is_new;
+	RV_TRY(rv_bank_embedder_check(db, id, &is_new));
+	return is_new ? rv_store_meta_set(db, "embedder", id) : RV_OK;
+}
+
+typedef struct binding {
+	const char *id;
+} binding;
+
+static rv_status check_embedder(void *user, rv_db *db) {
 	const binding *b = user;
-	return rv_store_meta_set(db, "embedder", b->id);
+	int is_new;
+	return rv_bank_embedder_check(db, b->id, &is_new);
+}
+
+static rv_status bind_embedder(void *user, rv_db *db) {
+	const binding *b = user;
+	return rv_bank_embedder_bind(db, b->id);
 }
 
 rv_status rv_bank_bind_embedder(rv_bank *bank, const char *id) {
-	binding b = {.id = id};
-	rv_status st = rv_store_read(bank->store, read_binding, &b);
-	if (st == RV_ERR_NOT_FOUND)
-		return rv_store_is_read_only(bank->store)
-		               ? RV_OK
-		               : rv_store_write(bank->store, write_binding, NULL, &b);
-	RV_TRY(st);
-	if (strcmp(b.has, id) != 0)
-		return rv_fail(RV_ERR_MISMATCH, "%s: holds vectors of embedder %s; this one is %.64s",
-		               rv_store_path(bank->store), b.has, id);
-	return RV_OK;
+	binding b = {id};
+	if (id[0] == 0 || strlen(id) >= RV_EMBEDDER_TEXT)
+		return rv_fail(RV_ERR_INVALID, "embedder '%.70s': empty or too long a name", id);
+	return rv_store_is_read_only(bank->store)
+	               ? rv_store_read(bank->store, check_embedder, &b)
+	               : rv_store_write(bank->store, bind_embedder, NULL, &b);
 }
 
 /* ---- writing ---- */

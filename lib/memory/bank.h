@@ -46,7 +46,8 @@ rv_status rv_bank_close(rv_bank *bank);
 rv_status rv_bank_save(rv_bank *bank);
 
 /* Vectors of two embedders do not compare. The first `id` given is the store's (a read-only one without
- * any takes all); another is RV_ERR_MISMATCH naming both. */
+ * any takes all); another is RV_ERR_MISMATCH naming both. Exports say whose vectors they are; imports
+ * bind the store, or are refused. */
 rv_status rv_bank_bind_embedder(rv_bank *bank, const char *id);
 
 /* ---- writing; each returns after its commit ---- */
@@ -145,7 +146,8 @@ typedef struct rv_bank_import_report {
 } rv_bank_import_report;
 
 /* Adds what is new, with source `federated`. A malformed line is refused by file and number and then
- * nothing of the file is imported; an id twice in the file is malformed. */
+ * nothing of the file is imported; an id twice in the file is malformed. Vectors of another embedder
+ * are RV_ERR_MISMATCH. */
 rv_status rv_bank_import(rv_bank *bank, const char *path, rv_bank_import_report *report);
 /* The same of bytes in memory. */
 rv_status rv_bank_import_text(rv_bank *bank, const char *data, size_t size, const char *name,

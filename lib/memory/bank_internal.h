@@ -84,6 +84,11 @@ rv_status rv_bank_check_whole(const rv_bank *bank);
 /* Removes what is beyond the capacity, worst first. */
 rv_status rv_bank_evict(rv_bank *bank);
 
+/* ---- bank.c: whose vectors the store holds ---- */
+
+rv_status rv_bank_embedder_check(rv_db *db, const char *id, int *is_new);
+rv_status rv_bank_embedder_bind(rv_db *db, const char *id);
+
 /* ---- bank_index.c: the index and its file ---- */
 
 rv_status rv_bank_index_open(rv_bank *bank);

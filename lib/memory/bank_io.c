@@ -13,6 +13,7 @@ typedef struct exporting {
 	rv_writer *writer;
 	float min_quality;
 	int64_t now, n;
+	char embedder[RV_EMBEDDER_TEXT]; /* "": not known */
 } exporting;
 
 static rv_status export_row(void *user, int64_t key, const rv_trajectory *t, const float *embedding) {
@@ -24,7 +25,9 @@ static rv_status export_row(void *user, int64_t key, const rv_trajectory *t, con
 		return RV_OK;
 	char *text = NULL;
 	size_t len;
-	RV_TRY(rv_trajectory_to_json(t, &text, &len));
+	rv_trajectory told = *t;
+	told.embedder = x->embedder[0] != 0 ? x->embedder : NULL;
+	RV_TRY(rv_trajectory_to_json(&told, &text, &len));
 	text[len] = '\n'; /* in the place of the NUL */
 	rv_status st = rv_writer_write(x->writer, text, len + 1);
 	rv_free(text);
@@ -34,6 +37,9 @@ static rv_status export_row(void *user, int64_t key, const rv_trajectory *t, con
 
 static rv_status export_rows(void *user, rv_db *db) {
 	exporting *x = user;
+	rv_status st = rv_store_meta_get(db, "embedder", x->embedder, sizeof x->embedder);
+	if (st != RV_OK && st != RV_ERR_NOT_FOUND)
+		return st;
 	return rv_bank_rows_visit(db, x->bank->options.variant, export_row, x);
 }
 
@@ -96,6 +102,11 @@ static rv_status import_one(importing *im, rv_db *db, const char *place, rv_traj
 	if (key > im->last_before)
 		return rv_fail(RV_ERR_FORMAT, "%s: trajectory '%s' stands in the file twice", place,
 		               t->trajectory_id);
+	if (t->embedder != NULL) {
+		rv_status st = rv_bank_embedder_bind(db, t->embedder);
+		if (st != RV_OK)
+			return rv_fail_in(st, place);
+	}
 	if (key > 0) {
 		im->report.duplicates++;
 		return RV_OK;

@@ -100,6 +100,9 @@ rv_status rv_trajectory_check(const rv_trajectory *t, const char *place) {
 	RV_TRY(check_text(t->metadata, 0, place, "metadata"));
 	RV_TRY(check_text(t->request_id, 0, place, "request_id"));
 	RV_TRY(check_text(t->session_id, 0, place, "session_id"));
+	if (t->embedder != NULL && (t->embedder[0] == 0 || strlen(t->embedder) >= RV_EMBEDDER_TEXT))
+		return rv_fail(RV_ERR_FORMAT, "%s: key 'embedder' is empty or longer than %d", place,
+		               RV_EMBEDDER_TEXT - 1);
 	RV_TRY(check_steps(t, place));
 	RV_TRY(check_quality(t->final_quality, place, "final_quality"));
 	RV_TRY(check_quality(t->quality, place, "quality"));

@@ -5,7 +5,8 @@
  *   [{action*, quality*}] (at least one), final_quality*, metadata {}, verdict (success, failure,
  *   partial, unknown), request_id, session_id, query_embedding [768], response_embedding [768],
  *   routing_features [1..1024], model_index 0..3, embedding [768], variant (base, coder, agent),
- * source, created_at (UTC ms), quality, weight. Qualities lie in [0, 1]; every number is finite. The
+ * source, created_at (UTC ms), quality, weight, embedder (whose
+ *   vectors these are). Qualities lie in [0, 1]; every number is finite. The
  * embedding a trajectory is found by is `embedding`, else the query's, else the mean of its states'.
  * Anything else in the object, another width, NaN, no action: RV_ERR_FORMAT naming the place and the
  * key. */
@@ -20,6 +21,7 @@
 #define RV_TRAJECTORY_MAX_STEPS 4096     /* states, actions */
 #define RV_TRAJECTORY_MAX_TEXT (1 << 20) /* bytes of a task, an action, metadata */
 #define RV_TRAJECTORY_MAX_FEATURES 1024
+#define RV_EMBEDDER_TEXT 65 /* an embedder's id, with the NUL */
 
 /* X(enumerator, name) */
 #define RV_VERDICT_TABLE(X)                                                                            \
@@ -94,6 +96,7 @@ typedef struct rv_trajectory {
 	int64_t created_at;    /* UTC ms; 0: when it is added */
 	float quality, weight; /* after distillation: of the trajectories it stands for, and how many.
 	                          weight 0: its own (final_quality, 1) */
+	const char *embedder;  /* of its vectors, between machines; NULL: not said */
 	rv_arena *memory;
 } rv_trajectory;
 

@@ -27,6 +27,7 @@ static const char *const keys[] = {
         "created_at",
         "quality",
         "weight",
+        "embedder",
 };
 
 typedef struct reader {
@@ -244,6 +245,7 @@ static rv_status read_all(const reader *r, rv_trajectory *t) {
 	        rv_json_int(r->obj, r->place, "created_at", 0, RV_TIME_MAX_MS, &t->created_at)));
 	RV_TRY(optional(read_real(r->obj, r->place, "quality", &t->quality)));
 	RV_TRY(optional(read_real(r->obj, r->place, "weight", &t->weight)));
+	RV_TRY(optional(read_text(r, "embedder", &t->embedder)));
 	return rv_trajectory_check(t, r->place);
 }
 
@@ -312,6 +314,7 @@ static json_t *to_object(const rv_trajectory *t) {
 		set_text(obj, "trajectory_id", t->trajectory_id);
 	set_text(obj, "request_id", t->request_id);
 	set_text(obj, "session_id", t->session_id);
+	set_text(obj, "embedder", t->embedder);
 	set_vector(obj, "query_embedding", t->query_embedding, RV_EMBEDDING_DIM);
 	set_vector(obj, "response_embedding", t->response_embedding, RV_EMBEDDING_DIM);
 	set_vector(obj, "routing_features", t->routing_features, t->n_routing_features);

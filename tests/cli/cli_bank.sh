@@ -51,6 +51,8 @@ report "add -f" $?
 refused "an id twice" 1 "UNIQUE" bank add --store "$store" -f "$dir/given.jsonl"
 accepted "all or none" "5 of 50000 patterns" bank stats --store "$store"
 accepted "distill" "5 patterns, 0 merged" bank distill --store "$store" --merge 1.5
+accepted "prune keeps what is young" "0 removed" bank prune --store "$store" --min-quality 1 --older-than 1
+accepted "prune" "1 removed" bank prune --store "$store" --min-quality 0.5
 run bank remove --store "$store" "$id"
 report "remove" "$status"
 refused "it is gone" 1 "no trajectory '$id'" bank show --store "$store" "$id"

@@ -361,9 +361,26 @@ static void carries_elsewhere(void **state) {
 	assert_true(report.added == 0 && report.duplicates == 20);
 	assert_int_equal(rv_bank_count(g.bank), 20);
 	assert_ok(rv_bank_verify(g.bank));
+	/* vectors of another embedder are refused by line, and those of none are taken */
+	assert_ok(rv_bank_bind_embedder(f.bank, "0123456789abcdef"));
+	assert_ok(rv_bank_bind_embedder(f.bank, "0123456789abcdef"));
+	assert_int_equal(rv_bank_bind_embedder(f.bank, "fedcba9876543210"), RV_ERR_MISMATCH);
+	assert_int_equal(rv_bank_bind_embedder(f.bank, ""), RV_ERR_INVALID);
+	assert_ok(rv_bank_export(f.bank, path, 0, &n));
+	fixture h;
+	begin(&h);
+	assert_ok(rv_bank_bind_embedder(h.bank, "fedcba9876543210"));
+	assert_int_equal(rv_bank_import(h.bank, path, &report), RV_ERR_MISMATCH);
+	assert_non_null(strstr(rv_error_message(), "patterns.jsonl:1: "));
+	assert_non_null(strstr(rv_error_message(), "fedcba9876543210; these are of 0123456789abcdef"));
+	assert_int_equal(rv_bank_count(h.bank), 0);
+	end(&h);
+	assert_ok(rv_bank_import(g.bank, path, &report));
+	assert_int_equal(rv_bank_bind_embedder(g.bank, "fedcba9876543210"), RV_ERR_MISMATCH);
+	assert_ok(rv_bank_export(f.bank, path, 0.6f, &n));
 	/* an export of the import has as many */
 	assert_ok(rv_bank_export(g.bank, path, 0, &n));
-	assert_int_equal(n, 20);
+	assert_int_equal(n, 30);
 	end(&f);
 	end(&g);
 }
