@@ -53,18 +53,29 @@ static void transpose(const float *rows, int width, float *columns, float *halve
 	}
 }
 
-/* |x - c|^2 / 2 = |x|^2 / 2 - (x c - |c|^2 / 2). products: x c of K centroids; *best is the bracket. */
-static int nearest_of(const float *products, const float *halves, float *best) {
-	int at = 0;
-	*best = products[0] - halves[0];
-	for (int i = 1; i < K; i++) {
-		const float v = products[i] - halves[i];
-		if (v > *best) {
-			*best = v;
-			at = i;
+/* |x - c|^2 / 2 = |x|^2 / 2 - (x c - |c|^2 / 2). products: x c of K centroids. */
+static int nearest_of(const float *products, const float *halves) {
+	enum { LANES = 16 }; /* so that the compiler can take several at once */
+	float best[LANES];
+	int32_t at[LANES];
+	for (int l = 0; l < LANES; l++) {
+		best[l] = products[l] - halves[l];
+		at[l] = l;
+	}
+	for (int i = LANES; i < K; i += LANES) {
+		for (int l = 0; l < LANES; l++) {
+			const float v = products[i + l] - halves[i + l];
+			at[l] = v > best[l] ? i + l : at[l];
+			best[l] = v > best[l] ? v : best[l];
 		}
 	}
-	return at;
+	for (int l = 1; l < LANES; l++) {
+		if (best[l] > best[0] || (best[l] == best[0] && at[l] < at[0])) {
+			best[0] = best[l];
+			at[0] = at[l];
+		}
+	}
+	return at[0];
 }
 
 /* ---- learning ---- */
@@ -81,14 +92,16 @@ typedef struct space {
 	const rv_kernels *kernels;
 	int width;
 	int64_t n;
-	float *x;       /* [n, width] */
-	float *rows;    /* [K, width]: the centroids */
-	float *columns; /* [width, K] */
-	float *halves;  /* [K] */
-	float *error;   /* [n]: squared distance to the nearest */
-	uint8_t *near;  /* [n] */
-	double *sums;   /* [K, width] */
-	int64_t *count; /* [K] */
+	float *x;        /* [n, width] */
+	float *turned;   /* [width, n]: the same */
+	float *distance; /* [n] */
+	float *rows;     /* [K, width]: the centroids */
+	float *columns;  /* [width, K] */
+	float *halves;   /* [K] */
+	float *error;    /* [n]: squared distance to the nearest */
+	uint8_t *near;   /* [n] */
+	double *sums;    /* [K, width] */
+	int64_t *count;  /* [K] */
 } space;
 
 static float squared_distance(const float *a, const float *b, int width) {
@@ -96,6 +109,24 @@ static float squared_distance(const float *a, const float *b, int width) {
 	for (int d = 0; d < width; d++)
 		sum += (a[d] - b[d]) * (a[d] - b[d]);
 	return sum;
+}
+
+/* Each error becomes at most the squared distance to this centre; returns their sum. */
+static double come_nearer(space *s, const float *centre) {
+	double total = 0;
+	memset(s->distance, 0, (size_t)s->n * sizeof *s->distance);
+	for (int d = 0; d < s->width; d++) {
+		const float *column = s->turned + d * s->n;
+		for (int64_t i = 0; i < s->n; i++) {
+			const float by = column[i] - centre[d];
+			s->distance[i] += by * by;
+		}
+	}
+	for (int64_t i = 0; i < s->n; i++)
+		s->error[i] = s->distance[i] < s->error[i] ? s->distance[i] : s->error[i];
+	for (int64_t i = 0; i < s->n; i++)
+		total += (double)s->error[i];
+	return total;
 }
 
 /* Each next centre is a vector, drawn by its squared distance to the nearest centre so far. */
@@ -106,28 +137,22 @@ static void seed_centroids(space *s, rv_rng *rng) {
 		s->error[i] = INFINITY;
 	for (int c = 0; c < K; c++) {
 		float *centre = s->rows + (size_t)c * (size_t)s->width;
-		double total = 0;
 		memcpy(centre, s->x + pick * s->width, bytes);
-		for (int64_t i = 0; i < s->n; i++) {
-			const float d = squared_distance(s->x + i * s->width, centre, s->width);
-			s->error[i] = d < s->error[i] ? d : s->error[i];
-			total += (double)s->error[i];
-		}
-		double left = rv_rng_double(rng) * total;
+		double left = rv_rng_double(rng) * come_nearer(s, centre);
 		for (pick = 0; pick + 1 < s->n && left >= (double)s->error[pick]; pick++)
 			left -= (double)s->error[pick];
 	}
 }
 
 static void assign(space *s) {
-	float products[BLOCK * K], best;
+	float products[BLOCK * K];
 	for (int64_t at = 0; at < s->n; at += BLOCK) {
 		const int64_t m = s->n - at < BLOCK ? s->n - at : BLOCK;
 		s->kernels->gemm(products, K, s->x + at * s->width, s->width, s->columns, K, m, K,
 		                 s->width);
 		for (int64_t i = 0; i < m; i++) {
 			const float *x = s->x + (at + i) * s->width;
-			s->near[at + i] = (uint8_t)nearest_of(products + i * K, s->halves, &best);
+			s->near[at + i] = (uint8_t)nearest_of(products + i * K, s->halves);
 			s->error[at + i] =
 			        squared_distance(x, s->rows + s->near[at + i] * s->width, s->width);
 		}
@@ -160,6 +185,8 @@ static void move_centroids(space *s) {
 static rv_status allocate_space(space *s) {
 	const size_t n = (size_t)s->n, w = (size_t)s->width;
 	RV_TRY(RV_ALLOC(&s->x, n * w, "sub-vectors"));
+	RV_TRY(RV_ALLOC(&s->turned, n * w, "sub-vectors"));
+	RV_TRY(RV_ALLOC(&s->distance, n, "distances of sub-vectors"));
 	RV_TRY(RV_ALLOC(&s->columns, w * K, "centroids"));
 	RV_TRY(RV_ALLOC(&s->halves, K, "centroids"));
 	RV_TRY(RV_ALLOC(&s->error, n, "errors of sub-vectors"));
@@ -170,6 +197,8 @@ static rv_status allocate_space(space *s) {
 
 static void free_space(space *s) {
 	rv_free(s->x);
+	rv_free(s->turned);
+	rv_free(s->distance);
 	rv_free(s->columns);
 	rv_free(s->halves);
 	rv_free(s->error);
@@ -187,7 +216,8 @@ static void take_columns(const learn_job *job, int64_t j, space *s) {
 		if (o->metric == RV_METRIC_COSINE)
 			o->kernels->dot_f32(&square, x, x, o->dim);
 		for (int d = 0; d < s->width; d++)
-			s->x[i * s->width + d] = x[j * s->width + d] / sqrtf(square);
+			s->turned[d * s->n + i] = s->x[i * s->width + d] =
+			        x[j * s->width + d] / sqrtf(square);
 	}
 }
 
@@ -240,12 +270,12 @@ static void products_with(const rv_codec *c, const float *x, int j, float *produ
 }
 
 static void encode(const rv_codec *c, const float *x, uint8_t *code, float *work) {
-	float products[K], best;
+	float products[K];
 	(void)work;
 	memset(code, 0, code_bytes(&c->options));
 	for (int j = 0; j < c->options.pq_m; j++) {
 		products_with(c, x, j, products);
-		code[j] = (uint8_t)nearest_of(products, c->halves + j * K, &best);
+		code[j] = (uint8_t)nearest_of(products, c->halves + j * K);
 	}
 }
 
