@@ -215,6 +215,67 @@ static void faults_are_named(void **state) {
 	rv_model_release(model);
 }
 
+/* The words' model with a map of n numbers, each `value`, said to be [dim, ...]; opened. */
+static rv_model *model_with_map(uint32_t dim, size_t n, float value) {
+	char path[] = "/tmp/rv-embed-XXXXXX";
+	rv_model *from = model_with_words();
+	const rv_gguf *g = rv_model_gguf(from);
+	rv_gguf_writer *w;
+	float *map;
+	close(mkstemp(path));
+	assert_ok(RV_ALLOC(&map, n, "map"));
+	for (size_t i = 0; i < n; i++)
+		map[i] = value * (float)(1 + i % 7);
+	assert_ok(rv_gguf_writer_open(&w, path));
+	for (size_t i = 0; i < rv_gguf_n_kv(g); i++)
+		assert_ok(rv_gguf_write_kv(w, rv_gguf_kv_at(g, i)));
+	assert_ok(rv_gguf_write_u32(w, RV_EMBED_KEY_DIM, dim));
+	assert_ok(rv_gguf_write_f32s(w, RV_EMBED_KEY_MAP, map, n));
+	for (size_t i = 0; i < rv_gguf_n_tensors(g); i++) {
+		const rv_gguf_tensor *t = rv_gguf_tensor_at(g, i);
+		assert_ok(rv_gguf_declare(w, t->name, t->type, t->n_dims, t->dims));
+	}
+	for (size_t i = 0; i < rv_gguf_n_tensors(g); i++) {
+		const rv_gguf_tensor *t = rv_gguf_tensor_at(g, i);
+		assert_ok(rv_gguf_write_data(w, t->data, t->n_bytes));
+	}
+	assert_ok(rv_gguf_writer_commit(w));
+	rv_free(map);
+	rv_model_release(from);
+	return tiny_model_open(path);
+}
+
+static void maps_of_files(void **state) {
+	(void)state;
+	const struct {
+		uint32_t dim;
+		size_t n;
+		float value;
+		rv_status want; /* of an embedder of 768 numbers */
+		int learned;
+	} files[] = {{768, 768 * 128, 1, RV_OK, 1},
+	             {64, 64 * 128, 1, RV_OK, 0},
+	             {768, 768 * 128 - 1, 1, RV_ERR_FORMAT, 0},
+	             {768, 768 * 128, INFINITY, RV_ERR_NUMERIC, 0},
+	             {0, 128, 1, RV_ERR_FORMAT, 0},
+	             {4000000000u, 128, 1, RV_ERR_FORMAT, 0}};
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		rv_model *model = model_with_map(files[i].dim, files[i].n, files[i].value);
+		rv_embedder *e;
+		assert_int_equal(rv_embedder_create(&e, model, NULL), files[i].want);
+		if (files[i].want == RV_OK) {
+			float out[768];
+			assert_int_equal(rv_embedder_learned(e), files[i].learned);
+			assert_ok(rv_embed_text(e, "a", 1, out));
+		} else {
+			assert_null(e);
+			assert_non_null(strstr(rv_error_message(), "ruvltra.embed"));
+		}
+		rv_embedder_destroy(e);
+		rv_model_release(model);
+	}
+}
+
 /* A text longer than max_tokens is its first max_tokens. */
 static void long_texts_are_cut(void **state) {
 	(void)state;
@@ -237,6 +298,7 @@ int main(void) {
 	        cmocka_unit_test(mean_of_hidden_states),  cmocka_unit_test(maps_keep_cosines),
 	        cmocka_unit_test(same_bits_in_any_batch), cmocka_unit_test(nothing_is_allocated),
 	        cmocka_unit_test(faults_are_named),       cmocka_unit_test(long_texts_are_cut),
+	        cmocka_unit_test(maps_of_files),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
