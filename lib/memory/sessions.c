@@ -80,8 +80,8 @@ static rv_session *take_out(rv_sessions *s, int32_t i) {
 typedef struct chosen_session {
 	char session_id[RV_SESSION_MAX_ID + 1];
 	int64_t last_active;
-	int is_done;         /* its row was deleted */
-	rv_session *session; /* then, out of memory */
+	int is_done;         /* its row was changed */
+	rv_session *session; /* of a deleted row: out of memory */
 } chosen_session;
 
 typedef struct chosen {
@@ -314,23 +314,32 @@ static int is_dirty(const rv_sessions *s, const rv_session_slot *slot, int64_t n
 
 static rv_status write_times(void *user, rv_db *db) {
 	const chosen *c = user;
-	for (int64_t i = 0; i < c->n; i++)
+	for (int64_t i = 0; i < c->n; i++) {
 		RV_TRY(RV_DB_RUN(db, TABLE,
 		                 "UPDATE sessions SET last_active = ?2"
 		                 " WHERE session_id = ?1 AND last_active < ?2",
 		                 RV_TEXT(c->items[i].session_id), RV_INT(c->items[i].last_active)));
+		c->items[i].is_done = rv_db_changes(db) > 0;
+	}
 	return RV_OK;
 }
 
 static void times_done(void *user, rv_status status) {
-	chosen *c = user;
+	const chosen *c = user;
 	if (status != RV_OK)
 		return; /* they stay to be written */
 	pthread_mutex_lock(&c->s->lock);
 	for (int64_t i = 0; i < c->n; i++) {
 		int32_t at = rv_id_map_get(&c->s->ids, c->items[i].session_id);
-		if (at >= 0 && c->s->slots[at].session->last_active == c->items[i].last_active)
-			c->s->slots[at].is_dirty = 0;
+		int64_t written = c->items[i].last_active;
+		rv_session_slot *slot = at >= 0 ? &c->s->slots[at] : NULL;
+		if (slot == NULL)
+			continue;
+		/* a put since then may have brought an older time: memory is never behind its row */
+		if (c->items[i].is_done && slot->session->last_active < written)
+			slot->session->last_active = written;
+		if (slot->session->last_active == written)
+			slot->is_dirty = 0;
 	}
 	pthread_mutex_unlock(&c->s->lock);
 }
