@@ -5,7 +5,7 @@ load 'scripts/plots/style.gp'
 kinds = 'trained nano pico'
 bands = 'high medium low none'
 is(task, e, d) = strcol('task') eq task && strcol('embedder') eq e && strcol('dim') eq d
-value(task, e, d, m) = is(task, e, d) ? column(m) : NaN
+score_of(task, e, d, m) = is(task, e, d) ? column(m) : NaN
 at(i, k) = i + (k - 2) * 0.25
 
 do for [form in 'svg png'] {
@@ -23,7 +23,7 @@ do for [form in 'svg png'] {
 	set xrange [0.4:4.6]
 	set xtics ('high' 1, 'medium' 2, 'low' 3, 'none' 4)
 	plot for [k = 1:3] for [b = 1:4] data \
-		using (at(b, k)):(value('similarity', word(kinds, k), '768', 'similarity_'.word(bands, b))) \
+		using (at(b, k)):(score_of('similarity', word(kinds, k), '768', 'similarity_'.word(bands, b))) \
 		with boxes lc rgb colour[k + 1] title (b == 1 ? word(kinds, k) : '')
 
 	unset label 1
@@ -35,10 +35,10 @@ do for [form in 'svg png'] {
 	tasks = 'search search clustering clustering'
 	scores = 'mrr ndcg purity silhouette'
 	plot for [k = 1:3] for [b = 1:4] data \
-			using (at(b, k)):(value(word(tasks, b), word(kinds, k), '768', word(scores, b))) \
+			using (at(b, k)):(score_of(word(tasks, b), word(kinds, k), '768', word(scores, b))) \
 			with boxes lc rgb colour[k + 1] title (b == 1 ? word(kinds, k) : ''), \
 		for [k = 1:3] for [b = 1:4] data \
-			using (at(b, k)):(value(word(tasks, b), word(kinds, k), 'native', word(scores, b))) \
+			using (at(b, k)):(score_of(word(tasks, b), word(kinds, k), 'native', word(scores, b))) \
 			with points pt 6 ps 1.1 lw 2 lc rgb ink notitle
 	unset multiplot
 	unset output
