@@ -29,7 +29,7 @@ do for [form in 'svg png'] {
 	unset label 1
 	set title 'Searches and clusters; hollow: native'
 	set ylabel 'score' textcolor rgb ink
-	set yrange [0:1.25]
+	set yrange [-0.2:1.25]
 	set xrange [0.4:4.6]
 	set xtics ('MRR' 1, 'NDCG' 2, 'purity' 3, 'silhouette' 4)
 	tasks = 'search search clustering clustering'
