@@ -103,8 +103,7 @@ static const char *const steps[] = {
         " quality REAL NOT NULL CHECK (quality BETWEEN 0 AND 1)," /* after merging */
         " weight REAL NOT NULL CHECK (weight > 0),"               /* trajectories it stands for */
         " state_crc INTEGER NOT NULL);"
-        "CREATE INDEX trajectories_index ON trajectories"
-        " (variant, key, content_crc, quality, created_at);",
+        "CREATE INDEX trajectories_variant ON trajectories (variant, key);",
 };
 
 #define N_STEPS ((int)(sizeof steps / sizeof *steps))

@@ -2,6 +2,7 @@
 #include "tests/memory/bank_kit.h"
 
 #include "base/file.h"
+#include "memory/policies.h"
 
 #include <sqlite3.h>
 #include <sys/stat.h>
@@ -116,6 +117,49 @@ static void versions(void **state) {
 	assert_non_null(strstr(rv_error_message(), "open it for writing once"));
 	assert_ok(rv_store_open(&store, dir, NULL));
 	assert_ok(rv_store_close(store));
+}
+
+/* A store as each version wrote it, as SQL. Never written anew: what is added here is the next
+ * version's.
+ */
+static void stores_of_every_version(void **state) {
+	(void)state;
+	for (int version = 1; version <= rv_store_version(); version++) {
+		char path[80], *text;
+		size_t size;
+		rv_store *store;
+		rv_bank *bank;
+		rv_bank_options o = rv_bank_defaults(RV_VARIANT_BASE);
+		snprintf(path, sizeof path, "tests/memory/store-%d.sql", version);
+		make_store(0);
+		unlink(db_path);
+		assert_ok(rv_file_read(path, 1 << 20, &text, &size));
+		sql(db_path, text);
+		rv_free(text);
+		assert_ok(rv_store_open(&store, dir, NULL));
+		assert_ok(rv_bank_open(&bank, store, &o));
+		assert_ok(rv_bank_verify(bank));
+		assert_int_equal(rv_bank_count(bank), 1);
+		assert_int_equal(rv_bank_bind_embedder(bank, "fedcba9876543210"), RV_ERR_MISMATCH);
+		rv_trajectory t;
+		assert_ok(rv_bank_get(bank, "00000001-0000-4000-8000-000000000002", &t));
+		assert_string_equal(t.task, "task 2 of topic 1");
+		assert_true(t.n_states == 1 && t.n_actions == 2 && t.final_quality == 0.75f &&
+		            t.model_index == 2 && t.n_routing_features == 3 &&
+		            t.created_at == KIT_START);
+		rv_trajectory_deinit(&t);
+		rv_policies *policies;
+		rv_policy policy;
+		assert_ok(rv_policies_open(&policies, store, NULL));
+		assert_ok(rv_policies_get(policies, RV_POLICY_ROUTER, &policy));
+		assert_true(policy.origin == RV_POLICY_STORED && policy.n_fisher == 2 &&
+		            policy.confidence == 0.5f);
+		assert_string_equal(policy.parameters, "{\"model\":\"nano\"}");
+		rv_policy_deinit(&policy);
+		assert_ok(rv_policies_close(policies));
+		assert_ok(rv_bank_close(bank));
+		assert_ok(rv_store_close(store));
+	}
 }
 
 /* Opens everything and reads everything. */
@@ -363,10 +407,15 @@ static void not_a_folder(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(foreign_files),     cmocka_unit_test(versions),
-	        cmocka_unit_test(every_cut),         cmocka_unit_test(flipped_bits),
-	        cmocka_unit_test(changed_rows),      cmocka_unit_test(index_files),
-	        cmocka_unit_test(locked_by_another), cmocka_unit_test(unwritable),
+	        cmocka_unit_test(foreign_files),
+	        cmocka_unit_test(versions),
+	        cmocka_unit_test(stores_of_every_version),
+	        cmocka_unit_test(every_cut),
+	        cmocka_unit_test(flipped_bits),
+	        cmocka_unit_test(changed_rows),
+	        cmocka_unit_test(index_files),
+	        cmocka_unit_test(locked_by_another),
+	        cmocka_unit_test(unwritable),
 	        cmocka_unit_test(not_a_folder),
 	};
 	return cmocka_run_group_tests(tests, begin, finish);
