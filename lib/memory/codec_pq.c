@@ -55,27 +55,37 @@ static void transpose(const float *rows, int width, float *columns, float *halve
 
 /* |x - c|^2 / 2 = |x|^2 / 2 - (x c - |c|^2 / 2). products: x c of K centroids. */
 static int nearest_of(const float *products, const float *halves) {
-	enum { LANES = 16 }; /* so that the compiler can take several at once */
-	float best[LANES];
-	int32_t at[LANES];
-	for (int l = 0; l < LANES; l++) {
-		best[l] = products[l] - halves[l];
-		at[l] = l;
+	enum { LANES = 4, SETS = 4 };
+	typedef float values __attribute__((vector_size(LANES * 4)));
+	typedef int32_t numbers __attribute__((vector_size(LANES * 4)));
+	values best[SETS], p, h;
+	numbers at[SETS], here = {0, 1, 2, 3};
+	for (int u = 0; u < SETS; u++) {
+		best[u] = (values){-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+		at[u] = here;
 	}
-	for (int i = LANES; i < K; i += LANES) {
-		for (int l = 0; l < LANES; l++) {
-			const float v = products[i + l] - halves[i + l];
-			at[l] = v > best[l] ? i + l : at[l];
-			best[l] = v > best[l] ? v : best[l];
+	for (int i = 0; i < K; i += SETS * LANES) {
+		for (int u = 0; u < SETS; u++) {
+			memcpy(&p, products + i + u * LANES, sizeof p);
+			memcpy(&h, halves + i + u * LANES, sizeof h);
+			const values v = p - h;
+			const numbers nearer = v > best[u];
+			at[u] = (here & nearer) | (at[u] & ~nearer);
+			best[u] = (values)(((numbers)v & nearer) | ((numbers)best[u] & ~nearer));
+			here += LANES;
 		}
 	}
-	for (int l = 1; l < LANES; l++) {
-		if (best[l] > best[0] || (best[l] == best[0] && at[l] < at[0])) {
-			best[0] = best[l];
-			at[0] = at[l];
+	float most = -INFINITY;
+	int first = 0;
+	for (int l = 0; l < SETS * LANES; l++) {
+		const float v = best[l / LANES][l % LANES];
+		const int number = at[l / LANES][l % LANES];
+		if (v > most || (v == most && number < first)) {
+			most = v;
+			first = number;
 		}
 	}
-	return at[0];
+	return first;
 }
 
 /* ---- learning ---- */
