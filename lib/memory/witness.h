@@ -96,8 +96,10 @@ rv_status rv_witness_close(rv_witness *w);
  * without a key is RV_ERR_INVALID. A full queue: RV_ERR_LIMIT, this entry is dropped and counted, those
  * that wait stay. Nothing that goes wrong here is a reason to fail the request. */
 rv_status rv_witness_append(rv_witness *w, const rv_witness_entry *entry);
-/* The same, committed on return; waits for room while the queue is full. After RV_ERR_IO and the like
- * the entry still waits to be written. */
+/* The same, committed on return; waits for room while the queue is full. When the commit fails, this
+ * says why and the entry stays queued; where there was no room for it either, it is dropped and
+ * counted.
+ */
 rv_status rv_witness_append_sync(rv_witness *w, const rv_witness_entry *entry);
 /* Waits until all entries appended before are committed, or an attempt to do so has failed. */
 rv_status rv_witness_flush(rv_witness *w);

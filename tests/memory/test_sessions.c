@@ -7,8 +7,11 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sqlite3.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 
 typedef struct kit {
 	char dir[256];
@@ -306,6 +309,85 @@ static void many_at_once(void **state) {
 	drop_kit(&k); /* verifies */
 }
 
+/* ---- kills ---- */
+
+enum { N_KILLS = 20, KILL_IDS = 50 };
+
+/* Shared with the child: turns[i] is the last that was acknowledged for session i. */
+typedef struct told {
+	_Atomic int64_t turns[KILL_IDS];
+	_Atomic int n;
+} told;
+
+static void child_main(const char *dir, told *t) {
+	rv_store *store;
+	rv_sessions *sessions;
+	if (rv_store_open(&store, dir, NULL) != RV_OK ||
+	    rv_sessions_open(&sessions, store, NULL) != RV_OK)
+		_exit(1);
+	for (int64_t i = 0;; i++) {
+		int id = (int)(i * 7 % KILL_IDS);
+		const rv_session s = {.session_id = name_of(id), .turn_count = t->turns[id] + 1};
+		if (rv_sessions_put(sessions, &s) != RV_OK)
+			_exit(2);
+		t->turns[id]++;
+		t->n++;
+	}
+}
+
+/* No session has fewer turns than were acknowledged, none more than one beyond. */
+static int n_wrong(rv_sessions *sessions, const told *t) {
+	int wrong = 0;
+	for (int i = 0; i < KILL_IDS; i++) {
+		rv_session *s = NULL;
+		int64_t turns = rv_sessions_get(sessions, name_of(i), &s) == RV_OK ? s->turn_count : 0;
+		wrong += turns < t->turns[i] || turns > t->turns[i] + 1;
+		rv_free(s);
+	}
+	return wrong;
+}
+
+static void a_kill_loses_no_session(void **state) {
+	(void)state;
+	kit k;
+	folder_make(k.dir);
+	rv_sim_clock_init(&k.sim, 1000);
+	told *t = mmap(NULL, sizeof *t, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(t != MAP_FAILED);
+	rv_rng rng;
+	rv_rng_seed(&rng, 2);
+	for (int i = 0; i < N_KILLS; i++) {
+		int before = t->n, status;
+		pid_t pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0)
+			child_main(k.dir, t);
+		while (t->n == before && waitpid(pid, NULL, WNOHANG) == 0)
+			usleep(200);
+		usleep((useconds_t)rv_rng_below(&rng, 30000));
+		kill(pid, SIGKILL);
+		waitpid(pid, &status, 0);
+		assert_true(WIFSIGNALED(status)); /* it had not failed */
+		open_kit(&k, 100, 0);
+		assert_int_equal(n_wrong(k.sessions, t), 0);
+		assert_ok(rv_sessions_verify(k.sessions));
+		for (int id = 0; id < KILL_IDS; id++) { /* what was stored and not told of any more */
+			rv_session *s = NULL;
+			if (rv_sessions_get(k.sessions, name_of(id), &s) == RV_OK)
+				t->turns[id] = s->turn_count;
+			rv_free(s);
+		}
+		close_kit(&k);
+	}
+	/* control: a session put back by a turn is seen */
+	open_kit(&k, 100, 0);
+	t->turns[0]++;
+	assert_int_equal(n_wrong(k.sessions, t), 1);
+	print_message("%d kills, %d sessions put\n", N_KILLS, t->n);
+	munmap(t, sizeof *t);
+	drop_kit(&k);
+}
+
 /* ---- looking up is quick ---- */
 
 static int by_value(const void *a, const void *b) {
@@ -407,6 +489,7 @@ int main(void) {
 	        cmocka_unit_test(the_longest_unused_makes_room),
 	        cmocka_unit_test(damage_is_named),
 	        cmocka_unit_test(many_at_once),
+	        cmocka_unit_test(a_kill_loses_no_session),
 	        cmocka_unit_test(a_look_takes_microseconds),
 	        cmocka_unit_test(ids_are_found),
 	};
