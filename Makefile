@@ -323,7 +323,7 @@ format-check: ## is all C code as .clang-format wants it?
 	@clang-format --dry-run -Werror $(FORMATTED)
 
 # ---- kernels ----
-$(B)/bin/bench_kernels: $(call obj,tests/kernels/bench_kernels.c tests/kernels/roofline.c) $(KERNEL_LIB)
+$(B)/bin/bench_kernels: $(call obj,$(addprefix tests/kernels/,bench_kernels.c bench_plain.c roofline.c)) $(KERNEL_LIB)
 	@mkdir -p $(@D)
 	$(call say,LD      $@)
 	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) -lm

@@ -5,7 +5,7 @@
  * the time the core needs at least for the same bytes and operations, measured in the same run, over
  * the time taken: bytes at the bandwidth of the memory level that holds the case, operations at the f32
  * or 8-bit integer peak. PATTERN is a shell pattern or a part of "kernel shape". */
-#include "kernels/kernels_internal.h"
+#include "tests/kernels/bench.h"
 #include "tests/kernels/roofline.h"
 
 #include <fnmatch.h>
@@ -17,25 +17,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define COUNT(a) ((int)(sizeof(a) / sizeof(a)[0]))
-
-enum {
-	MAX_BATCHES = 11,
-	N_FLOATS = 1 << 20,       /* of each float array */
-	WEIGHT_BYTES = 160 << 20, /* beyond any cache that holds a single matrix */
-	PREFILL_TOKENS = 512,
-	MAX_ROWS = 32
-};
-
 /* ---- the machine ---- */
 
 static const size_t level_bytes[] = {16 << 10, 256 << 10, 4 << 20, WEIGHT_BYTES};
 static const char *const level_names[] = {"L1", "L2", "L3", "memory"};
-
-typedef struct machine {
-	double bandwidth[COUNT(level_bytes)]; /* GB/s */
-	double f32, int8;                     /* Gop/s */
-} machine;
 
 /* Bandwidth where a working set lives: of the smallest measured size that is not much smaller. */
 static double bandwidth_for(const machine *m, double bytes) {
@@ -56,32 +41,6 @@ static int pin(void) {
 	CPU_SET(cpu, &set);
 	return sched_setaffinity(0, sizeof set, &set) ? -1 : (int)cpu;
 }
-
-/* ---- data and cases ---- */
-
-typedef struct data {
-	float *f[6];
-	uint8_t *weights;
-	uint8_t *act;
-	size_t next; /* offset of the matrix of the next call */
-	uint64_t random;
-	const void *rows[MAX_ROWS];
-	int32_t n_keys[PREFILL_TOKENS];
-} data;
-
-typedef struct bench_case bench_case;
-typedef void run_fn(const rv_kernels *k, const bench_case *c, data *d);
-
-struct bench_case {
-	char name[48], shape[48];
-	run_fn *run;
-	int64_t a, b, c; /* sizes, as the run function reads them */
-	int type;        /* weight, activation or cache type */
-	double bytes, ops;
-	double footprint; /* bytes between two uses of the same byte; 0: `bytes` */
-	int is_int8;
-	const void *form[RV_LEVEL_COUNT]; /* the function a level lists */
-};
 
 static float uniform(uint64_t *state) {
 	*state = *state * 6364136223846793005u + 1442695040888963407u;
@@ -124,107 +83,6 @@ static void fill_weights(data *d, const rv_type_info *t) {
 		       at + distinct < WEIGHT_BYTES ? distinct : WEIGHT_BYTES - at);
 }
 
-/* ---- one run function a kernel of kernels.def, with its sizes a, b, c ---- */
-
-/* c->b rows of c->c bytes in no order: of few bytes, or anywhere in memory (type). */
-static const void *const *rows_of(const bench_case *c, data *d) {
-	const size_t space = c->type ? WEIGHT_BYTES : (size_t)(c->b * c->c), n = space / (size_t)c->c;
-	for (int64_t i = 0; i < c->b; i++) {
-		d->random = d->random * 6364136223846793005u + 1442695040888963407u;
-		d->rows[i] = d->weights + (d->random >> 33) % n * (size_t)c->c;
-	}
-	return d->rows;
-}
-
-#define F(i) (d->f[i])
-static void run_add(const rv_kernels *k, const bench_case *c, data *d) {
-	k->add(F(0), F(1), c->a);
-}
-static void run_rms_norm(const rv_kernels *k, const bench_case *c, data *d) {
-	k->rms_norm(F(0), F(1), F(2), c->a, 1e-6f);
-}
-static void run_add_rms_norm(const rv_kernels *k, const bench_case *c, data *d) {
-	k->add_rms_norm(F(0), F(5), F(1), F(2), c->a, 1e-6f);
-}
-static void run_rope(const rv_kernels *k, const bench_case *c, data *d) {
-	k->rope(F(0), F(1), c->a, c->b, c->b, (int)c->c);
-}
-static void run_swiglu(const rv_kernels *k, const bench_case *c, data *d) {
-	k->swiglu(F(0), F(1), F(2), c->a);
-}
-static void run_softmax(const rv_kernels *k, const bench_case *c, data *d) {
-	k->softmax(F(5), c->a);
-}
-static void run_gemm(const rv_kernels *k, const bench_case *c, data *d) {
-	k->gemm(F(0), c->b, F(1), c->c, F(2), c->b, c->a, c->b, c->c);
-}
-static void run_attn_block(const rv_kernels *k, const bench_case *c, data *d) {
-	for (int64_t i = 0; i < c->a; i++) { /* else the sum would grow without end */
-		F(3)[i] = -INFINITY;
-		F(3)[c->a + i] = 0;
-	}
-	k->attn_block(F(0), F(3), F(3) + c->a, F(1), F(2), F(4), d->n_keys, c->a, c->b);
-}
-static void run_attn_rows(const rv_kernels *k, const bench_case *c, data *d) {
-	const rv_f16 *rows[2 * RV_ATTN_BLOCK];
-	for (int64_t i = 0; i < 2 * RV_ATTN_BLOCK; i++)
-		rows[i] = (const rv_f16 *)(const void *)d->weights + i * c->b;
-	for (int64_t i = 0; i < c->a; i++) {
-		F(3)[i] = -INFINITY;
-		F(3)[c->a + i] = 0;
-	}
-	k->attn_rows(F(0), F(3), F(3) + c->a, F(1), rows, rows + RV_ATTN_BLOCK, d->n_keys, c->a, c->b);
-}
-static void run_attn_merge(const rv_kernels *k, const bench_case *c, data *d) {
-	k->attn_merge(F(0), F(3), F(4), F(1), F(2), F(2) + c->a, c->a, c->b);
-}
-static void run_attn_finish(const rv_kernels *k, const bench_case *c, data *d) {
-	k->attn_finish(F(0), F(1), c->a, c->b);
-}
-static void run_dot_f32(const rv_kernels *k, const bench_case *c, data *d) {
-	k->dot_f32(F(0), F(1), F(2), c->a);
-}
-static void run_l2_f32(const rv_kernels *k, const bench_case *c, data *d) {
-	k->l2_f32(F(0), F(1), F(2), c->a);
-}
-static void run_l1_f32(const rv_kernels *k, const bench_case *c, data *d) {
-	k->l1_f32(F(0), F(1), F(2), c->a);
-}
-static void run_cosine_f32(const rv_kernels *k, const bench_case *c, data *d) {
-	k->cosine_f32(F(0), F(1), F(2), c->a);
-}
-static void run_dot_rows_f32(const rv_kernels *k, const bench_case *c, data *d) {
-	k->dot_rows_f32(F(0), F(1), (const float *const *)rows_of(c, d), c->b, c->a);
-}
-static void run_l2_rows_f32(const rv_kernels *k, const bench_case *c, data *d) {
-	k->l2_rows_f32(F(0), F(1), (const float *const *)rows_of(c, d), c->b, c->a);
-}
-static void run_dot_i8(const rv_kernels *k, const bench_case *c, data *d) {
-	k->dot_i8((int32_t *)F(0), (const int8_t *)F(1), (const int8_t *)F(2), c->a);
-}
-static void run_l2_i8(const rv_kernels *k, const bench_case *c, data *d) {
-	k->l2_i8((int32_t *)F(0), (const int8_t *)F(1), (const int8_t *)F(2), c->a);
-}
-static void run_hamming(const rv_kernels *k, const bench_case *c, data *d) {
-	k->hamming((int32_t *)F(0), (const uint8_t *)F(1), (const uint8_t *)F(2), c->a);
-}
-static void run_dot_rows_i8(const rv_kernels *k, const bench_case *c, data *d) {
-	k->dot_rows_i8((int32_t *)F(0), (const int8_t *)F(1), (const int8_t *const *)rows_of(c, d),
-	               c->b, c->a);
-}
-static void run_dot_rows_i4(const rv_kernels *k, const bench_case *c, data *d) {
-	k->dot_rows_i4((int32_t *)F(0), (const int8_t *)F(1), (const uint8_t *const *)rows_of(c, d),
-	               c->b, c->a);
-}
-static void run_dot_rows_b1(const rv_kernels *k, const bench_case *c, data *d) {
-	k->dot_rows_b1((int32_t *)F(0), (const int8_t *)F(1), (const uint8_t *const *)rows_of(c, d),
-	               c->b, c->a);
-}
-static void run_adc_rows(const rv_kernels *k, const bench_case *c, data *d) {
-	k->adc_rows(F(0), F(1), (const uint8_t *const *)rows_of(c, d), c->b, c->a);
-}
-#undef F
-
 /* ---- kernels with a type ---- */
 
 /* The matrix moves on from call to call, so that it comes from memory like a layer's. */
@@ -264,13 +122,6 @@ static void run_kv_load_values(const rv_kernels *k, const bench_case *c, data *d
 }
 
 /* ---- timing ---- */
-
-typedef struct settings {
-	const char *only;
-	int level; /* or -1: all */
-	int batches;
-	int64_t batch_ns;
-} settings;
 
 static int ascending(const void *a, const void *b) {
 	const double x = *(const double *)a, y = *(const double *)b;
@@ -337,7 +188,7 @@ static void time_case(const bench_case *c, const settings *s, const machine *m, 
 	print_case(c, m, median);
 }
 
-static int asked(const bench_case *c, const settings *s) {
+int asked(const bench_case *c, const settings *s) {
 	char both[sizeof c->name + sizeof c->shape];
 	snprintf(both, sizeof both, "%s %s", c->name, c->shape);
 	return !s->only || strstr(both, s->only) || !fnmatch(s->only, both, 0) ||
@@ -346,20 +197,7 @@ static int asked(const bench_case *c, const settings *s) {
 
 /* ---- the list ---- */
 
-typedef struct session {
-	settings set;
-	machine m;
-	data d;
-	int filled; /* type the weights hold, or -1 */
-} session;
-
-#define EACH_LEVEL_FORM(c, slot)                                                                       \
-	for (int l = 0; l < RV_LEVEL_COUNT; l++) {                                                     \
-		const rv_kernels *table = rv_kernels_for((rv_level)l);                                 \
-		(c)->form[l] = table ? (const void *)(uintptr_t)table->slot : NULL;                    \
-	}
-
-static void do_case(session *s, const bench_case *c) {
+void do_case(session *s, const bench_case *c) {
 	if (!asked(c, &s->set))
 		return;
 	/* Kernels that work in place would drift to infinity or zero: every case starts afresh. */
@@ -371,105 +209,11 @@ static void do_case(session *s, const bench_case *c) {
 	time_case(c, &s->set, &s->m, &s->d);
 }
 
-static void use_weights(session *s, const bench_case *c, const rv_type_info *t) {
+void use_weights(session *s, const bench_case *c, const rv_type_info *t) {
 	if (asked(c, &s->set) && s->filled != (int)t->type) {
 		fill_weights(&s->d, t);
 		s->filled = (int)t->type;
 	}
-}
-
-/* Sizes by the shape class of kernels.def; elements are what its bytes and operations are per. */
-static void vec_cases(session *s, bench_case c, double bytes, double ops) {
-	static const int64_t sizes[] = {2048, 11008};
-	for (int i = 0; i < COUNT(sizes); i++) {
-		c.a = sizes[i];
-		c.bytes = bytes * (double)c.a;
-		c.ops = ops * (double)c.a;
-		snprintf(c.shape, sizeof c.shape, "n=%d", (int)c.a);
-		do_case(s, &c);
-	}
-}
-static void rope_cases(session *s, bench_case c, double bytes, double ops) {
-	c.a = 16;
-	c.b = 128;
-	for (c.c = 0; c.c < 2; c.c++) {
-		c.bytes = bytes * (double)(c.a * c.b);
-		c.ops = ops * (double)(c.a * c.b);
-		snprintf(c.shape, sizeof c.shape, "16x128 %s", c.c ? "neox" : "norm");
-		do_case(s, &c);
-	}
-}
-static void gemm_cases(session *s, bench_case c, double bytes, double ops) {
-	static const int64_t mnk[][3] = {
-	        {1, 64, 128}, {8, 64, 128}, {64, 64, 128}, {64, 128, 64}, {96, 512, 512}};
-	for (int i = 0; i < COUNT(mnk); i++) {
-		c.a = mnk[i][0];
-		c.b = mnk[i][1];
-		c.c = mnk[i][2];
-		c.bytes = bytes * (double)(c.a * c.c + c.c * c.b + c.a * c.b);
-		c.ops = ops * (double)(c.a * c.b * c.c);
-		snprintf(c.shape, sizeof c.shape, "%dx%dx%d", (int)c.a, (int)c.b, (int)c.c);
-		do_case(s, &c);
-	}
-}
-static void attn_cases(session *s, bench_case c, double bytes, double ops) {
-	static const int64_t queries[] = {1, 8, 64};
-	c.b = 128;
-	use_weights(s, &c, rv_type_get(RV_F16));
-	for (int i = 0; i < COUNT(queries); i++) {
-		c.a = queries[i];
-		const double rows = (double)(c.a * c.b), block = (double)(RV_ATTN_BLOCK * c.b);
-		const int whole =
-		        c.run == run_attn_block || c.run == run_attn_rows; /* others: no keys */
-		c.bytes = bytes * (whole ? 2 * block + 2 * rows : rows);
-		c.ops = ops * (whole ? (double)c.a * block : rows);
-		snprintf(c.shape, sizeof c.shape, "q=%d hd=128", (int)c.a);
-		do_case(s, &c);
-	}
-}
-
-static void distance_cases(session *s, bench_case c, double bytes, double ops) {
-	static const int64_t sizes[] = {128, 768, 1536};
-	for (int i = 0; i < COUNT(sizes); i++) {
-		c.a = sizes[i];
-		c.bytes = bytes * (double)c.a;
-		c.ops = ops * (double)c.a;
-		snprintf(c.shape, sizeof c.shape, "n=%d", (int)c.a);
-		do_case(s, &c);
-	}
-}
-/* Rows at random: in the nearest cache, and out of any. */
-static void rows_cases(session *s, bench_case c, double bytes, double ops) {
-	c.a = 768;
-	c.c = (int64_t)(bytes * (double)c.a);
-	c.ops = ops * (double)c.a;
-	for (c.type = 0; c.type < 2; c.type++) {
-		c.b = c.type ? MAX_ROWS : 8;
-		c.bytes = (double)(c.b * c.c);
-		c.ops = ops * (double)(c.a * c.b);
-		c.footprint = c.type ? WEIGHT_BYTES : 0;
-		snprintf(c.shape, sizeof c.shape, "%dx%d %s", (int)c.b, (int)c.a,
-		         c.type ? "memory" : "cache");
-		use_weights(s, &c, rv_type_get(RV_F32));
-		do_case(s, &c);
-	}
-}
-
-#define VEC vec_cases
-#define DISTANCE distance_cases
-#define ROWS rows_cases
-#define ROPE rope_cases
-#define GEMM gemm_cases
-#define ATTN attn_cases
-static void plain_kernels(session *s) {
-#define RV_KERNEL(kernel, params, shape_class, tolerance, bytes, ops)                                  \
-	{                                                                                              \
-		bench_case c = {.name = #kernel, .run = run_##kernel};                                 \
-		EACH_LEVEL_FORM(&c, kernel)                                                            \
-		shape_class(s, c, bytes, ops);                                                         \
-	}
-#include "kernels/kernels.def"
-#undef RV_KERNEL
 }
 
 static void matmul_case(session *s, const rv_type_info *t, int64_t rows, int64_t k, int64_t tokens) {
