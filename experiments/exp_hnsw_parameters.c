@@ -218,8 +218,8 @@ static rv_status setup(const rv_experiment *exp, const rv_run_config *c, const r
 static rv_status put_exact(const fixture *f, const rv_point *p, int k, int ef, rv_record *record) {
 	const rv_hnsw_stats stats = rv_hnsw_get_stats(f->index.index);
 	const double n = (double)f->set.spec.n;
-	const double vector = f->index.codec ? (double)rv_codec_code_bytes(f->index.codec)
-	                                     : (double)stats.vector_bytes / n;
+	const size_t compared = f->index.codec ? stats.code_bytes : stats.vector_bytes;
+	const double vector = (double)compared / n;
 	RV_TRY(rv_vector_index_recall(&f->index, &f->set, k, ef, &record->values[RECALL],
 	                              &record->values[RECALL_EXACT]));
 	record->values[BUILD_S] = f->index.build_s;

@@ -119,8 +119,7 @@ Arm ours(const rv_vector_set &set, const Options &o, rv_threads *threads, rv_cod
 	arm.build_s = seconds_since(start);
 	check(rv_hnsw_searcher_create(&keep->searcher, keep->index), "searcher");
 	const rv_hnsw_stats s = rv_hnsw_get_stats(keep->index);
-	const double codes = keep->codec ? double(rv_codec_code_bytes(keep->codec)) * double(set.spec.n) : 0;
-	arm.bytes = double(s.vector_bytes + s.link_bytes + s.sketch_bytes + s.other_bytes) + codes;
+	arm.bytes = double(s.vector_bytes + s.code_bytes + s.link_bytes + s.sketch_bytes + s.other_bytes);
 	Ours *k = keep.get();
 	arm.search = [&set, k](int ef, std::vector<int32_t> &found) {
 		uint64_t got[kK];

@@ -183,7 +183,7 @@ static rv_status build(const rv_cli *cli, const build_args *a, const rv_index_ro
 
 static size_t bytes_of(rv_hnsw *index) {
 	const rv_hnsw_stats s = rv_hnsw_get_stats(index);
-	return s.vector_bytes + s.link_bytes + s.sketch_bytes + s.other_bytes;
+	return s.vector_bytes + s.code_bytes + s.link_bytes + s.sketch_bytes + s.other_bytes;
 }
 
 static int report_build(const rv_cli *cli, const build_args *a, const built *b) {
@@ -236,6 +236,32 @@ int rv_cmd_index_build(rv_cli *cli) {
 
 /* ---- info ---- */
 
+static json_t *info_json(const rv_hnsw_options *o, const rv_hnsw_stats *s, const char *code,
+                         const char *identity) {
+	const struct {
+		const char *name;
+		json_int_t value;
+	} numbers[] = {{"n", (json_int_t)s->live},
+	               {"removed", (json_int_t)s->removed},
+	               {"capacity", (json_int_t)o->capacity},
+	               {"dim", o->dim},
+	               {"m", o->m},
+	               {"ef_construction", o->ef_construction},
+	               {"ef_search", o->ef_search},
+	               {"links", (json_int_t)s->links},
+	               {"max_level", s->max_level},
+	               {"vector_bytes", (json_int_t)s->vector_bytes},
+	               {"code_bytes", (json_int_t)s->code_bytes},
+	               {"link_bytes", (json_int_t)s->link_bytes},
+	               {"sketch_bytes", (json_int_t)s->sketch_bytes},
+	               {"other_bytes", (json_int_t)s->other_bytes}};
+	json_t *value = json_pack("{s:s, s:s, s:b, s:s}", "metric", rv_metric_name(o->metric), "code",
+	                          code, "codes_only", o->codes_only, "identity", identity);
+	for (size_t i = 0; value && i < sizeof numbers / sizeof *numbers; i++)
+		json_object_set_new(value, numbers[i].name, json_integer(numbers[i].value));
+	return value;
+}
+
 static int report_info(const rv_cli *cli, rv_hnsw *index, const rv_codec *codec) {
 	const rv_hnsw_options *o = rv_hnsw_get_options(index);
 	const rv_hnsw_stats s = rv_hnsw_get_stats(index);
@@ -245,26 +271,16 @@ static int report_info(const rv_cli *cli, rv_hnsw *index, const rv_codec *codec)
 	snprintf(identity, sizeof identity, "%016llx-%016llx", (unsigned long long)id.ids,
 	         (unsigned long long)id.vectors);
 	if (cli->common.json)
-		return rv_cli_finish_json(
-		        cli,
-		        json_pack("{s:I, s:I, s:i, s:s, s:i, s:i, s:i, s:s, s:b, s:I, s:I, s:i, s:I, "
-		                  "s:I, s:I, s:I, s:s}",
-		                  "n", (json_int_t)s.live, "removed", (json_int_t)s.removed, "dim",
-		                  o->dim, "metric", rv_metric_name(o->metric), "m", o->m,
-		                  "ef_construction", o->ef_construction, "ef_search", o->ef_search,
-		                  "code", code, "codes_only", o->codes_only, "capacity",
-		                  (json_int_t)o->capacity, "links", (json_int_t)s.links, "max_level",
-		                  s.max_level, "vector_bytes", (json_int_t)s.vector_bytes, "link_bytes",
-		                  (json_int_t)s.link_bytes, "sketch_bytes", (json_int_t)s.sketch_bytes,
-		                  "other_bytes", (json_int_t)s.other_bytes, "identity", identity));
+		return rv_cli_finish_json(cli, info_json(o, &s, code, identity));
 	printf("vectors         %lld of %d, %s, %s%s; %lld removed, room for %lld\n", (long long)s.live,
 	       o->dim, rv_metric_name(o->metric), code, o->codes_only ? " alone" : "",
 	       (long long)s.removed, (long long)o->capacity);
 	printf("graph           M %d, ef_construction %d, ef_search %d, %lld links, %d upper layers\n",
 	       o->m, o->ef_construction, o->ef_search, (long long)s.links, s.max_level);
-	printf("MiB             vectors %.1f, links %.1f, sketches %.1f, the rest %.1f\n",
-	       (double)s.vector_bytes / (1 << 20), (double)s.link_bytes / (1 << 20),
-	       (double)s.sketch_bytes / (1 << 20), (double)s.other_bytes / (1 << 20));
+	printf("MiB             vectors %.1f, codes %.1f, links %.1f, sketches %.1f, the rest %.1f\n",
+	       (double)s.vector_bytes / (1 << 20), (double)s.code_bytes / (1 << 20),
+	       (double)s.link_bytes / (1 << 20), (double)s.sketch_bytes / (1 << 20),
+	       (double)s.other_bytes / (1 << 20));
 	printf("identity        %s\n", identity);
 	return rv_cli_finish(cli);
 }

@@ -228,8 +228,9 @@ static rv_status write_ann(const rv_cli *cli, const search *s, const search_args
 	                          .distances = s->distances,
 	                          .best_search_time = s->best_s,
 	                          .build_s = NAN, /* the index does not say */
-	                          .index_kb = (double)(stats.vector_bytes + stats.link_bytes +
-	                                               stats.sketch_bytes + stats.other_bytes) /
+	                          .index_kb = (double)(stats.vector_bytes + stats.code_bytes +
+	                                               stats.link_bytes + stats.sketch_bytes +
+	                                               stats.other_bytes) /
 	                                      1024,
 	                          .candidates = s->found / (double)s->n,
 	                          .run_count = (int)a->runs,
