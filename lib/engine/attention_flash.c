@@ -101,14 +101,19 @@ static int64_t keys_in(int64_t n_keys, int64_t block) {
 	return within(n_keys - block * BLOCK, 0, BLOCK);
 }
 
-/* n_q queries against block b, the next of `keys`, which ends with its n_keys: results as attn_block's.
- * s->n_keys: what each query sees of it. */
-static void attend_block(const rv_attn_job *j, rv_attn_keys *keys, int64_t b, int64_t n_keys,
-                         const flash_scratch *s, int64_t n_q, float *o, float *max, float *sum) {
+/* The queries of a tile against block b, the next of `keys`, which end with its n_keys: into results as
+ * attn_block has them. */
+static void attend_block(const rv_attn_job *j, const rv_attn_item *item, const flash_scratch *s,
+                         rv_attn_keys *keys, int64_t n_keys, int64_t b, float *o, float *max,
+                         float *sum) {
 	enum { FEW = 6 }; /* queries: so many share an element that is decoded on the way */
 	const rv_kernels *k = j->c->k;
-	int64_t d = j->head_dim, n = keys_in(n_keys, b);
+	int64_t d = j->head_dim, n = keys_in(n_keys, b), n_q = item->n_tokens * j->group;
 	rv_attn_rows rows;
+	for (int64_t r = 0; r < n_q; r++) {
+		int64_t seen = (int64_t)j->rows[item->row + r / j->group].position + 1;
+		s->n_keys[r] = (int32_t)keys_in(seen, b);
+	}
 	rv_attn_prefetch(keys, (b + 1) * BLOCK, keys_in(n_keys, b + 1));
 	if (n_q <= FEW && d % 16 == 0 && rv_attn_find(keys, b * BLOCK, n, &rows)) {
 		k->attn_rows(o, max, sum, s->q, rows.keys, rows.values, s->n_keys, n_q, d);
@@ -119,15 +124,11 @@ static void attend_block(const rv_attn_job *j, rv_attn_keys *keys, int64_t b, in
 }
 
 static void attend_tile(const rv_attn_job *j, const rv_attn_item *item, const flash_scratch *s) {
-	int64_t n_q = item->n_tokens * j->group, n_keys = keys_of(j, item);
-	const rv_row *rows = &j->rows[item->row];
+	int64_t n_keys = keys_of(j, item);
 	rv_attn_keys keys = rv_attn_open_keys(j, item, n_keys, s->segments);
 	open_tile(j, item, s);
-	for (int64_t b = 0; b < blocks_of(n_keys); b++) {
-		for (int64_t r = 0; r < n_q; r++)
-			s->n_keys[r] = (int32_t)keys_in((int64_t)rows[r / j->group].position + 1, b);
-		attend_block(j, &keys, b, n_keys, s, n_q, s->o, s->max, s->sum);
-	}
+	for (int64_t b = 0; b < blocks_of(n_keys); b++)
+		attend_block(j, item, s, &keys, n_keys, b, s->o, s->max, s->sum);
 	close_tile(j, item, s);
 }
 
@@ -180,9 +181,7 @@ static rv_status attend_parts(void *arg, int64_t begin, int64_t end, int thread)
 		for (int64_t b = part * n / j->n_parts; b < (part + 1) * n / j->n_parts; b++) {
 			partial p = partial_at(j, i, b);
 			begin_rows(p.max, p.sum, j->group);
-			for (int64_t r = 0; r < j->group; r++)
-				s.n_keys[r] = (int32_t)keys_in(n_keys, b);
-			attend_block(j, &keys, b, n_keys, &s, j->group, p.o, p.max, p.sum);
+			attend_block(j, &item, &s, &keys, n_keys, b, p.o, p.max, p.sum);
 		}
 	}
 	return RV_OK;

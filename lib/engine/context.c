@@ -215,10 +215,6 @@ const char *rv_context_threads_report(const rv_context *ctx) {
 struct rv_threads *rv_context_threads(const rv_context *ctx) {
 	return rv_cpu_threads(ctx->backend);
 }
-size_t rv_context_scratch_bytes(const rv_context *ctx) {
-	rv_cpu_options cpu = cpu_options(&ctx->options, ctx->model);
-	return ctx->buffer.bytes + rv_cpu_scratch_bytes(&cpu, ctx->options.n_threads);
-}
 void rv_context_set_cancel(rv_context *ctx, int (*cancelled)(void *user), void *user) {
 	ctx->cancelled = cancelled;
 	ctx->cancel_user = user;

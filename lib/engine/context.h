@@ -95,9 +95,6 @@ const rv_context_options *rv_context_get_options(const rv_context *ctx);
 const char *rv_context_threads_report(const rv_context *ctx);
 /* For contexts that take turns with this one, whose threads would stand in each other's way. */
 struct rv_threads *rv_context_threads(const rv_context *ctx);
-/* What the cache may take: reserved at once when it is in one piece, the budget when it is paged. */
-size_t rv_context_kv_bytes(const rv_context *ctx);
-size_t rv_context_scratch_bytes(const rv_context *ctx);
 
 /* ---- batches ---- */
 

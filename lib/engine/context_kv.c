@@ -115,12 +115,6 @@ void rv_context_kv_restore(rv_context *ctx) {
 
 /* ---- what it holds ---- */
 
-size_t rv_context_kv_bytes(const rv_context *ctx) {
-	rv_kv_stats stats;
-	rv_context_kv_stats(ctx, &stats);
-	return stats.budget_bytes;
-}
-
 void rv_context_kv_stats(const rv_context *ctx, rv_kv_stats *out) {
 	const rv_context_options *o = &ctx->options;
 	*out = (rv_kv_stats){0};
