@@ -54,7 +54,7 @@ static rv_status create_from(rv_codec **out, const file_header *h, size_t left,
 	        (rv_code_kind)h->kind, (rv_metric)h->metric, h->dim, h->pq_m, h->seed, kernels};
 	rv_status status = rv_codec_create(out, &o);
 	if (status != RV_OK)
-		return rv_fail_in(RV_ERR_FORMAT, place);
+		return rv_fail_in(status == RV_ERR_INVALID ? RV_ERR_FORMAT : status, place);
 	const size_t expected = (*out)->kind->n_learned(&(*out)->options);
 	if (h->n_learned == expected && expected <= left / sizeof(float))
 		return RV_OK;

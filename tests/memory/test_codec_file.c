@@ -3,6 +3,13 @@
 #include "tests/memory/codec_test.h"
 #include "tests/memory/folder.h"
 
+static int allocations, alloc_fails_at;
+void *__real_aligned_alloc(size_t alignment, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size) {
+	return ++allocations == alloc_fails_at ? NULL : __real_aligned_alloc(alignment, size);
+}
+
 static size_t saved(const rv_codec *c, const char *path, char **bytes) {
 	rv_writer *w;
 	size_t size;
@@ -181,6 +188,48 @@ static void rerank_checks_its_rows(void **state) {
 	                 RV_ERR_NUMERIC);
 }
 
+/* What fails leaves nothing behind, and a codec as it was. */
+static rv_status use_memory(rv_code_kind kind, const float *x, const char *bytes, size_t size) {
+	rv_codec_options o = {.kind = kind, .metric = RV_METRIC_L2, .dim = DIM, .seed = 3};
+	rv_codec *c, *loaded = NULL;
+	uint8_t codes[3 * 4 * DIM];
+	size_t used;
+	RV_TRY(rv_codec_create(&c, &o));
+	rv_status status = rv_codec_train(c, x, 300, NULL);
+	assert_int_equal(rv_codec_is_trained(c), status == RV_OK);
+	if (status == RV_OK)
+		status = rv_codec_encode_batch(c, x, 3, codes, NULL);
+	if (status == RV_OK)
+		status = rv_codec_load(&loaded, (const uint8_t *)bytes, size, &used, NULL, "F");
+	rv_codec_destroy(loaded);
+	rv_codec_destroy(c);
+	return status;
+}
+
+static void every_allocation_may_fail(void **state) {
+	float *x = clustered(300, 18);
+	char path[280];
+	snprintf(path, sizeof path, "%s/codec", (const char *)*state);
+	for (int kind = 0; kind < RV_CODE_COUNT; kind++) {
+		rv_codec *c = codec_of((rv_code_kind)kind, RV_METRIC_L2, DIM);
+		char *bytes;
+		assert_ok(rv_codec_train(c, x, 300, NULL));
+		const size_t size = saved(c, path, &bytes);
+		int failed = 0;
+		for (rv_status status = RV_ERR_NO_MEMORY; status != RV_OK; failed++) {
+			allocations = 0;
+			alloc_fails_at = failed + 1;
+			status = use_memory((rv_code_kind)kind, x, bytes, size);
+			alloc_fails_at = 0;
+			assert_true(status == RV_OK || status == RV_ERR_NO_MEMORY);
+		}
+		assert_true(failed > 5);
+		rv_free(bytes);
+		rv_codec_destroy(c);
+	}
+	rv_free(x);
+}
+
 static int set_up(void **state) {
 	static char dir[256];
 	folder_make(dir);
@@ -201,6 +250,7 @@ int main(void) {
 	        cmocka_unit_test(codes_that_nothing_wrote_are_told),
 	        cmocka_unit_test(options_are_checked),
 	        cmocka_unit_test(vectors_are_checked),
+	        cmocka_unit_test(every_allocation_may_fail),
 	        cmocka_unit_test(rerank_checks_its_rows),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
