@@ -75,7 +75,7 @@ typedef struct scale {
 } scale;
 static const scale scales[RV_PROFILE_COUNT] = {
         [RV_PROFILE_SMOKE] = {1, 0.001},
-        [RV_PROFILE_QUICK] = {40, 0.01},
+        [RV_PROFILE_QUICK] = {20, 0.01},
         [RV_PROFILE_FULL] = {1200, 0.05},
 };
 #define MEMORY_SHARE 0.6 /* of what is available that one kind may take */
