@@ -148,24 +148,32 @@ static rv_status read_corpus(reader *r, const char *data, size_t size) {
 	return RV_OK;
 }
 
-rv_status rv_request_set_add(rv_request_set *set, const char *path, int topics) {
-	const size_t n_path = strlen(path);
-	const int table = n_path > 4 && strcmp(path + n_path - 4, ".tsv") == 0;
-	reader r = {.set = set, .path = path, .line = 1, .topics = topics};
-	char *data;
-	size_t size;
+rv_status rv_request_set_parse(rv_request_set *set, const char *data, size_t size, const char *name,
+                               int topics) {
+	const size_t n_name = strlen(name);
+	const int table = n_name > 4 && strcmp(name + n_name - 4, ".tsv") == 0;
+	reader r = {.set = set, .path = name, .line = 1, .topics = topics};
 	const int64_t before = set->n;
 	if (set->n_sources == RV_REQUEST_SOURCES_MAX)
-		return rv_fail(RV_ERR_LIMIT, "%s: more than %d files of requests", path,
+		return rv_fail(RV_ERR_LIMIT, "%s: more than %d files of requests", name,
 		               RV_REQUEST_SOURCES_MAX);
-	RV_TRY(rv_file_read(path, FILE_BYTES_MAX, &data, &size));
-	rv_status st = table ? read_table(&r, data, size) : read_corpus(&r, data, size);
-	rv_free(data);
-	RV_TRY(st);
+	if (memchr(data, 0, size))
+		return rv_fail(RV_ERR_FORMAT, "%s: byte %zu is 0", name,
+		               (size_t)((const char *)memchr(data, 0, size) - data));
+	RV_TRY(table ? read_table(&r, data, size) : read_corpus(&r, data, size));
 	if (set->n == before)
-		return rv_fail(RV_ERR_FORMAT, "%s: no requests", path);
+		return rv_fail(RV_ERR_FORMAT, "%s: no requests", name);
 	set->source_has_topics[set->n_sources++] = topics;
 	return RV_OK;
+}
+
+rv_status rv_request_set_add(rv_request_set *set, const char *path, int topics) {
+	char *data;
+	size_t size;
+	RV_TRY(rv_file_read(path, FILE_BYTES_MAX, &data, &size));
+	rv_status st = rv_request_set_parse(set, data, size, path, topics);
+	rv_free(data);
+	return st;
 }
 
 /* ---- words ---- */
@@ -351,7 +359,8 @@ size_t rv_request_alter(const rv_request_set *set, int64_t item, const rv_reques
 		const int blank = word->len == 1 && q->text[word->begin] == RV_REQUEST_BLANK;
 		if (blank ? !set->n_topical : q->n_words > 3 && rv_rng_double(rng) < noise->drop)
 			continue;
-		if (blank || (word->topical && set->n_topical && rv_rng_double(rng) < noise->exchange)) {
+		if (blank ||
+		    (word->topical && set->n_topical && rv_rng_double(rng) < noise->exchange)) {
 			*exchanged = 1;
 			const uint64_t k = rv_rng_below(rng, (uint64_t)set->n_topical);
 			from = &set->items[set->topical[2 * k]];

@@ -50,6 +50,9 @@ typedef struct rv_request_set {
 
 /* Adds the requests of a file as a source of its own. RV_ERR_FORMAT names file and line. */
 rv_status rv_request_set_add(rv_request_set *set, const char *path, int topics);
+/* The same of bytes in memory; the end of `name`, which stands in messages, says which form it is. */
+rv_status rv_request_set_parse(rv_request_set *set, const char *data, size_t size, const char *name,
+                               int topics);
 /* After the last add: words, topics, order. */
 rv_status rv_request_set_finish(rv_request_set *set);
 void rv_request_set_free(rv_request_set *set); /* accepts a zeroed one */
@@ -64,7 +67,7 @@ typedef struct rv_request_noise {
 	double split;    /* a word is cut in two for the tokenizer */
 } rv_request_noise;
 
-#define RV_REQUEST_BLANK '_' /* a word of its own: stands for whatever a topic is called */
+#define RV_REQUEST_BLANK '_'  /* a word of its own: stands for whatever a topic is called */
 #define RV_REQUEST_CUT '\x01' /* where a word was cut */
 
 /* The altered text into out[cap] (cut off there), NUL-terminated; its length. *exchanged: some word

@@ -123,11 +123,22 @@ static void faults(void **state) {
 	}
 }
 
+static void no_zero_bytes(void **state) {
+	(void)state;
+	static const char bytes[] = "agent\ttext\ncoder\ta\0b\n";
+	rv_request_set set = {0};
+	assert_int_equal(rv_request_set_parse(&set, bytes, sizeof bytes - 1, "x.tsv", 0),
+	                 RV_ERR_FORMAT);
+	assert_non_null(strstr(rv_error_message(), "byte 18"));
+	rv_request_set_free(&set);
+}
+
 int main(void) {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(what_is_read),
 	        cmocka_unit_test(what_is_altered),
 	        cmocka_unit_test(faults),
+	        cmocka_unit_test(no_zero_bytes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
