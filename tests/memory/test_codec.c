@@ -62,6 +62,35 @@ static void losses_are_what_theory_says(void **state) {
 	assert_true(got > 0.25 && got < 0.34);
 }
 
+/* Halves, bytes of bits and rotations that do not come out even. */
+static void lengths_may_be_odd(void **state) {
+	static const int lengths[] = {1, 2, 3, 5, 7, 8, 9, 31, 63, 65, 127, 129, 300, 769};
+	(void)state;
+	for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
+		const int dim = lengths[l];
+		float *x = gaussian(300 * dim, 19), *back = zeros(dim);
+		for (int kind = 0; kind < RV_CODE_PQ; kind++) {
+			rv_codec *c = codec_of((rv_code_kind)kind, RV_METRIC_L2, dim);
+			double lost = 0, all = 0;
+			assert_ok(rv_codec_train(c, x, 300, NULL));
+			uint8_t *codes = encoded(c, x, 300);
+			for (int64_t i = 0; i < 300; i++) {
+				rv_codec_decode(c, codes + (size_t)i * rv_codec_code_bytes(c), back);
+				for (int d = 0; d < dim; d++) {
+					lost += pow((double)(back[d] - x[i * dim + d]), 2);
+					all += pow((double)x[i * dim + d], 2);
+				}
+			}
+			/* of a sign in few dimensions: its length is right on the average alone */
+			assert_true(lost / all < (kind == RV_CODE_BINARY ? 0.45 : 0.02));
+			rv_free(codes);
+			rv_codec_destroy(c);
+		}
+		rv_free(x);
+		rv_free(back);
+	}
+}
+
 static void tampered_codes_lose_more(void **state) {
 	(void)state;
 	for (int kind = 0; kind < RV_CODE_COUNT; kind++)
@@ -278,6 +307,7 @@ static void equal_vectors_have_distance_zero(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(losses_are_what_theory_says),
+	        cmocka_unit_test(lengths_may_be_odd),
 	        cmocka_unit_test(tampered_codes_lose_more),
 	        cmocka_unit_test(distances_are_those_of_decoded_vectors),
 	        cmocka_unit_test(many_distances_have_the_bits_of_one),
