@@ -23,6 +23,9 @@ EACH_HALF(mul, vmulq_f32)
 EACH_HALF(div, vdivq_f32)
 EACH_HALF(max, vmaxq_f32) /* NaN if either is */
 
+INLINE vec vec_abs(vec v) {
+	return (vec){vabsq_f32(v.lo), vabsq_f32(v.hi)};
+}
 INLINE vec vec_set(float x) {
 	return (vec){vdupq_n_f32(x), vdupq_n_f32(x)};
 }

@@ -15,7 +15,7 @@ INLINE vec step_l2(vec acc, vec x, vec y) {
 	return vec_fma(d, d, acc);
 }
 INLINE vec step_l1(vec acc, vec x, vec y) {
-	return vec_add(acc, vec_max(vec_sub(x, y), vec_sub(y, x)));
+	return vec_add(acc, vec_abs(vec_sub(x, y)));
 }
 
 INLINE float sum_accs(const vec *acc) {

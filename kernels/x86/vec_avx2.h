@@ -37,6 +37,9 @@ INLINE vec vec_div(vec a, vec b) {
 INLINE vec vec_max(vec a, vec b) { /* b where either is NaN */
 	return _mm256_max_ps(a, b);
 }
+INLINE vec vec_abs(vec v) {
+	return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v);
+}
 INLINE float vec_max_lane(vec v) {
 	return max_lanes(v);
 }

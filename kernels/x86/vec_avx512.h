@@ -43,6 +43,9 @@ INLINE vec vec_div(vec a, vec b) {
 INLINE vec vec_max(vec a, vec b) { /* b where either is NaN */
 	return _mm512_max_ps(a, b);
 }
+INLINE vec vec_abs(vec v) {
+	return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), v);
+}
 INLINE float vec_max_lane(vec v) {
 	return max_lanes(_mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
 }
