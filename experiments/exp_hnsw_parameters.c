@@ -163,7 +163,7 @@ static const scale scales[RV_PROFILE_COUNT] = {[RV_PROFILE_SMOKE] = {500, 60, 30
                                                [RV_PROFILE_QUICK] = {5000, 400, 60},
                                                [RV_PROFILE_FULL] = {100000, 1000, 300}};
 static const scale embedded[RV_PROFILE_COUNT] = {[RV_PROFILE_SMOKE] = {500, 60, 30},
-                                                 [RV_PROFILE_QUICK] = {2000, 200, 60},
+                                                 [RV_PROFILE_QUICK] = {1500, 150, 60},
                                                  [RV_PROFILE_FULL] = {20000, 1000, 300}};
 
 static rv_status prepare(const rv_experiment *exp, const rv_run_config *config, rv_inputs *in) {

@@ -3,13 +3,12 @@
 #include "engine/embed.h"
 #include "lab/models.h"
 #include "lab/vector_sets.h"
-#include "model/tokenizer.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { CLUSTERS = 400, LATENT = 48, GRAIN = 64, RUN_TOKENS = 16 };
+enum { CLUSTERS = 400, LATENT = 48, GRAIN = 64, RUN_BYTES = 64 };
 #define NOISE 0.05
 /* Of a cluster, where the centres' spread is 1. */
 #define SPREAD 1.0
@@ -131,31 +130,22 @@ static const char *const texts[] = {"datasets/longdocs/heldout.txt", "datasets/r
                                     "datasets/routing/written_b.tsv", "datasets/routing/written_c.tsv"};
 enum { N_TEXTS = sizeof texts / sizeof *texts, TEXT_MAX = 1 << 24 };
 
-/* All texts as one run of tokens. */
-static rv_status read_tokens(const rv_run_config *config, const rv_model *model, int32_t **out,
-                             int64_t *n) {
-	const rv_tokenizer *tokenizer = rv_model_tokenizer(model);
-	const rv_encode_options options = rv_encode_defaults();
-	int32_t *all = NULL;
+/* All texts, one after the other. */
+static rv_status read_texts(const rv_run_config *config, char **out, int64_t *n) {
+	char *all = NULL;
 	int64_t n_all = 0;
-	rv_status status =
-	        tokenizer ? RV_OK : rv_fail(RV_ERR_NOT_FOUND, "%s: no tokenizer", rv_model_path(model));
+	rv_status status = RV_OK;
 	for (int i = 0; i < N_TEXTS && status == RV_OK; i++) {
 		char path[4096], *text = NULL;
-		int32_t *tokens = NULL;
-		size_t size, n_tokens = 0;
+		size_t size = 0;
 		snprintf(path, sizeof path, "%s/%s", config->root, texts[i]);
 		status = rv_file_read(path, TEXT_MAX, &text, &size);
 		if (status == RV_OK)
-			status = rv_tokenizer_encode(tokenizer, text, size, &options, &tokens,
-			                             &n_tokens);
-		if (status == RV_OK)
-			status = RV_GROW(&all, n_all, n_all + (int64_t)n_tokens, "tokens");
-		if (status == RV_OK && n_tokens) {
-			memcpy(all + n_all, tokens, n_tokens * sizeof *all);
-			n_all += (int64_t)n_tokens;
+			status = RV_GROW(&all, n_all, n_all + (int64_t)size, "texts");
+		if (status == RV_OK && size) {
+			memcpy(all + n_all, text, size);
+			n_all += (int64_t)size;
 		}
-		rv_free(tokens);
 		rv_free(text);
 	}
 	if (status != RV_OK) {
@@ -167,26 +157,49 @@ static rv_status read_tokens(const rv_run_config *config, const rv_model *model,
 	return RV_OK;
 }
 
-/* Runs spread evenly over the tokens; every so many-th is a query. They overlap where there are more
- * vectors wanted than runs side by side. */
+static int is_blank(char c) {
+	return c == ' ' || c == '\n' || c == '\t';
+}
+
+/* Whole words from byte `at` on, about RUN_BYTES. */
+static rv_embed_input run_at(const char *text, int64_t n, int64_t at) {
+	while (at > 0 && at < n && !is_blank(text[at - 1]))
+		at++;
+	int64_t end = at + RUN_BYTES < n ? at + RUN_BYTES : n;
+	while (end > at + 1 && end < n && !is_blank(text[end]))
+		end--;
+	return (rv_embed_input){text + at, (size_t)(end - at)};
+}
+
+/* Runs spread evenly over the texts, every so many-th a query. They overlap where more vectors are
+ * wanted than there are runs side by side. */
 static rv_status embed_runs(const rv_run_config *config, const rv_vector_spec *s, rv_embedder *e,
-                            const int32_t *tokens, int64_t n_tokens, float *base, float *queries) {
-	const int64_t n = s->n + s->n_queries, span = n_tokens - RUN_TOKENS;
+                            const char *text, int64_t n_text, float *base, float *queries) {
+	const int64_t n = s->n + s->n_queries, span = n_text - 2 * RUN_BYTES;
+	int64_t n_base = 0, n_query = 0;
+	float *vectors;
 	if (span < n)
-		return rv_fail(RV_ERR_LIMIT, "embeddings: %lld of %lld tokens are wanted", (long long)n,
-		               (long long)n_tokens);
-	int64_t n_query = 0;
-	for (int64_t i = 0; i < n; i++) {
-		if (i % 64 == 0 && config->cancelled && config->cancelled(config->user))
-			return rv_fail(RV_ERR_CANCELLED, "interrupted");
-		const int is_query = n_query * n < i * s->n_queries && n_query < s->n_queries;
-		float *x = is_query             ? queries + n_query * s->dim
-		           : i - n_query < s->n ? base + (i - n_query) * s->dim
-		                                : queries + n_query * s->dim;
-		n_query += x >= queries && x < queries + s->n_queries * s->dim;
-		RV_TRY(rv_embed_tokens(e, tokens + i * span / n, RUN_TOKENS, x));
+		return rv_fail(RV_ERR_LIMIT, "embeddings: %lld of %lld bytes of text are wanted",
+		               (long long)n, (long long)n_text);
+	RV_TRY(RV_ALLOC(&vectors, (int64_t)GRAIN * s->dim, "embeddings"));
+	rv_status status = RV_OK;
+	for (int64_t at = 0, m; at < n && status == RV_OK; at += m) {
+		rv_embed_input inputs[GRAIN];
+		m = n - at < GRAIN ? n - at : GRAIN;
+		for (int64_t i = 0; i < m; i++)
+			inputs[i] = run_at(text, n_text, (at + i) * span / n);
+		status = config->cancelled && config->cancelled(config->user)
+		                 ? rv_fail(RV_ERR_CANCELLED, "interrupted")
+		                 : rv_embed_batch(e, inputs, m, vectors);
+		for (int64_t i = 0; i < m && status == RV_OK; i++) {
+			const int is_query = n_query < s->n_queries &&
+			                     (n_base == s->n || n_query * n < (at + i) * s->n_queries);
+			float *to = is_query ? queries + n_query++ * s->dim : base + n_base++ * s->dim;
+			memcpy(to, vectors + i * s->dim, (size_t)s->dim * sizeof *to);
+		}
 	}
-	return RV_OK;
+	rv_free(vectors);
+	return status;
 }
 
 static rv_status make_embeddings(const rv_run_config *config, const rv_vector_spec *s, float *base,
@@ -195,19 +208,19 @@ static rv_status make_embeddings(const rv_run_config *config, const rv_vector_sp
 	rv_inputs in = {0};
 	rv_model *model;
 	rv_embedder *e = NULL;
-	int32_t *tokens = NULL;
-	int64_t n_tokens = 0;
+	char *text = NULL;
+	int64_t n_text = 0;
 	o.dim = s->dim;
 	o.n_threads = config->n_threads;
 	o.threads = config->threads;
 	RV_TRY(rv_lab_open_model(config, "nano", &model, &in));
-	rv_status status = read_tokens(config, model, &tokens, &n_tokens);
+	rv_status status = read_texts(config, &text, &n_text);
 	if (status == RV_OK)
 		status = rv_embedder_create(&e, model, &o);
 	if (status == RV_OK)
-		status = embed_runs(config, s, e, tokens, n_tokens, base, queries);
+		status = embed_runs(config, s, e, text, n_text, base, queries);
 	rv_embedder_destroy(e);
-	rv_free(tokens);
+	rv_free(text);
 	rv_model_release(model);
 	return status;
 }

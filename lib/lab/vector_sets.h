@@ -5,8 +5,8 @@
  *   clustered   400 Gaussian clusters with weights from a Dirichlet distribution (0.5) in 48 latent
  *               dimensions, projected at random, noise 0.05 on every component, length 1
  *   uniform     directions without structure: normal components, length 1
- *   embeddings  texts of the project's data sets (runs of 16 tokens) by the run's model, mean of the
- *               last hidden states, through the map to 768 dimensions (any dim: the embedder's) */
+ *   embeddings  texts of the project's data sets (runs of whole words, about 64 bytes) by the run's
+ *               model: engine/embed.h */
 #ifndef RV_LAB_VECTOR_SETS_H
 #define RV_LAB_VECTOR_SETS_H
 

@@ -20,7 +20,8 @@ do for [form in 'svg png'] {
 	set logscale y
 	set xlabel 'recall@10' textcolor rgb ink
 	set ylabel 'queries a second, one thread' textcolor rgb ink
-	set xrange [*:1.005]
+	set xrange [*:1.002]
+	set xtics rotate by -40 left
 	set title 'Clusters: every graph, f32'
 	array shade[4] = [6, 2, 4, 5]
 	array m[4] = ['8', '16', '32', '64']
@@ -34,11 +35,11 @@ do for [form in 'svg png'] {
 	array kind[3] = ['clustered', 'embeddings', 'uniform']
 	array kind_shade[3] = [2, 3, 4]
 	plot for [i = 1:3] (count(set_of(kind[i])) > 0 ? rows(set_of(kind[i]), 1) : '/dev/null') using 2:1:(sure($3, $1)):(sure($4, $1)) every ::1 with yerrorlines lw 2 pt 7 ps 0.8 lc rgb colour[kind_shade[i]] title kind[i]
-	set title 'Clusters, M 16: codes, put in order by vectors'
+	set title 'Clusters, M 16: by code'
 	array code[5] = ['f32', 'sq8', 'int4', 'pq', 'binary']
 	plot for [i = 1:5] (count(code_of(code[i])) > 0 ? rows(code_of(code[i]), 1) : '/dev/null') using 2:1:(sure($3, $1)):(sure($4, $1)) every ::1 with yerrorlines lw 2 pt 7 ps 0.8 lc rgb colour[i == 1 ? 1 : i] title code[i]
 	unset multiplot
 	unset output
 	unset logscale
-	set xrange [*:*]; set yrange [*:*]
+	set xrange [*:*]; set yrange [*:*]; set xtics norotate autojustify
 }
