@@ -34,11 +34,11 @@ typedef struct rv_orchestra {
 	const rv_run_config *config;
 	rv_model *models[RV_ORCHESTRA_EMBEDDERS];
 	rv_embedder *embedders[RV_ORCHESTRA_EMBEDDERS];
-	char text[256];                    /* the request, of RV_ORCHESTRA_REQUEST tokens */
 	float embedding[RV_EMBEDDING_DIM]; /* of the request, by who embedded it last */
 	rv_context *ctx;                   /* nano's, to answer with */
 	int32_t answer[RV_ORCHESTRA_ANSWER];
 	char dir[256]; /* of the stores; gone at close */
+	int lock;
 	rv_store *store;
 	rv_witness *witness;
 	rv_sessions *sessions; /* RV_ORCHESTRA_SESSIONS of them: session-0 .. */
