@@ -11,6 +11,7 @@
 #   pack ARGUMENTS           of `ruvltra train pack`
 #   model NAME ARGUMENTS     of `ruvltra train`: makes models/NAME.gguf, logs/NAME.h5
 #   embedder NAME ARGUMENTS  of `ruvltra train embedder`, with the corpus's requests: makes models/NAME.gguf
+#   router NAME ARGUMENTS    of `ruvltra train router`, with the corpus's requests: makes models/NAME.bin
 #   resume NAME ARGUMENTS    the same twice, once killed and terminated: the checkpoints must be equal
 # with @models@ for the folder of models and @products@ for the fastest matrix products this processor has
 # (bf16 or f32; PRODUCTS=f32 decides otherwise). STAGES="nano pico" keeps the models that are named. ARGS is
@@ -78,6 +79,13 @@ embedder() {
 	"$ruvltra" train embedder --more "$dir/text/routing.txt" --name "$name" --out "$dir/$name.f16.gguf" \
 		$threads "$@" || exit $?
 	"$ruvltra" quantize "$dir/$name.f16.gguf" "$models/$name.gguf" Q8_0 || exit $?
+}
+
+router() {
+	name=$1
+	shift
+	echo "== $name"
+	"$ruvltra" train router "$@" --more "$dir/text/routing.txt" --out "$models/$name.bin" || exit $?
 }
 
 # The step a journal's last whole record has; 0 without one.
@@ -149,7 +157,7 @@ while read -r word rest <&3; do
 		once pack anew "$dir/tokens" "$ruvltra" train pack --data "$dir/text" \
 			--tokenizer "$dir/vocab/tokenizer.gguf" --out "$dir/tokens" "$@"
 		;;
-	model | embedder | resume)
+	model | embedder | router | resume)
 		case " ${STAGES:-$1} " in
 		*" $1 "*)
 			# shellcheck disable=SC2086
