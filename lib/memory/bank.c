@@ -198,7 +198,7 @@ static rv_status add(rv_bank *bank, adding *a, const rv_trajectory *items, int64
 }
 
 rv_status rv_bank_add(rv_bank *bank, const rv_trajectory *items, int64_t n, char (*ids)[RV_UUID_TEXT]) {
-	if (n < 0 || n > bank->options.capacity + 65536)
+	if (n < 0 || n > bank->options.capacity + RV_BANK_SLACK)
 		return rv_fail(RV_ERR_LIMIT,
 		               "bank '%s': %lld trajectories at once, of a capacity of %lld",
 		               rv_variant_name(bank->options.variant), (long long)n,

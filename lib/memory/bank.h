@@ -20,6 +20,7 @@
 typedef struct rv_bank rv_bank;
 
 #define RV_BANK_MAX_CAPACITY 10000000
+#define RV_BANK_SLACK 4096 /* what one add or import may bring beyond the capacity */
 
 typedef struct rv_bank_options {
 	rv_variant variant;

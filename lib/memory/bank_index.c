@@ -21,7 +21,7 @@ static rv_status read_entries(void *user, rv_db *db) {
 /* What is evicted goes after what is added, and removed nodes stay until a repair. */
 static int64_t index_capacity(const rv_bank *bank) {
 	int64_t most = bank->options.capacity > bank->n_live ? bank->options.capacity : bank->n_live;
-	return 2 * most + 65536;
+	return 2 * most + RV_BANK_SLACK;
 }
 
 /* A codec for any vectors: what it learns is their mean, and the mean of these two is 0. So the codes

@@ -70,7 +70,7 @@ typedef struct importing {
 
 static rv_status room_for_one(importing *im) {
 	rv_bank_change *c = &im->change;
-	if (c->n_added >= c->bank->options.capacity + 65536)
+	if (c->n_added >= c->bank->options.capacity + RV_BANK_SLACK)
 		return rv_fail(RV_ERR_LIMIT,
 		               "%s: more patterns at once than the bank's capacity of %lld allows",
 		               im->name, (long long)c->bank->options.capacity);

@@ -34,7 +34,8 @@ typedef struct rv_store_options {
 	int busy_timeout_ms;    /* how long another process' lock is waited for: 5000 */
 	int64_t queue_capacity; /* writes that wait: 10 000 */
 	rv_clock clock;         /* zeroed: the system's */
-	int seeded;             /* ids from `seed` (experiments); else from the system's entropy */
+	int seeded; /* ids from `seed` (experiments: the same again at each open); else from the
+	             * system's entropy */
 	uint64_t seed;
 	rv_log log;
 } rv_store_options;

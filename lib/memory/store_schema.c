@@ -85,7 +85,7 @@ static const char *const steps[] = {
         " variant TEXT NOT NULL CHECK (variant IN ('base','coder','agent')),"
         " task TEXT NOT NULL,"
         " embedding BLOB NOT NULL,"
-        " states BLOB NOT NULL,"  /* bank_codec.c */
+        " states BLOB NOT NULL,"  /* bank_rows.c */
         " actions TEXT NOT NULL," /* JSON [{action, quality}] */
         " final_quality REAL NOT NULL CHECK (final_quality BETWEEN 0 AND 1),"
         " metadata TEXT NOT NULL," /* JSON object */
