@@ -37,7 +37,6 @@ typedef struct group {
 	rv_child *child;
 	int *members, *order, *failures_before; /* [n] */
 	char *dropped;                          /* [n] */
-	double *first_s; /* [n] what repetition 0 took, in this process; 0: nothing known */
 	double begin_s,
 	        extra_s;      /* when the first fixture was begun; what was more than the minimum n */
 	int n_begun, n_later; /* points without the minimum n: of fixtures begun, of later ones */
@@ -147,44 +146,31 @@ static void report(const group *g, const char *label) {
 	s->progress(s->user, &(rv_sweep_progress){g->done, g->total, elapsed_s(s), left, label});
 }
 
-/* Later repetitions over the first ones, of the points that have both: often the first also does what
- * is done once. 1: there is none. */
-static double later_over_first(const group *g) {
-	double first = 0, later = 0;
-	for (int i = 0; i < g->n; i++) {
-		const rv_point_result *r = &g->sweep->results->results[g->members[i]];
-		first += r->n_done > 1 ? g->first_s[i] : 0;
-		later += r->n_done > 1 && g->first_s[i] > 0 ? r->cost_s : 0;
-	}
-	return first > 0 ? later / first : 1;
-}
-
-/* What a member is expected to take until it has the minimum n. */
-static double need_s(const group *g, int member, double ratio) {
+/* Repetitions until a member has the minimum n. */
+static int more_of(const group *g, int member) {
 	const rv_sweep *s = g->sweep;
-	const rv_point_result *r = &s->results->results[g->members[member]];
-	int more = s->exp->min_n - r->n_done;
-	double each = r->n_done == 1 && g->first_s[member] > 0 ? r->cost_s * ratio : r->cost_s;
-	return more > 0 && wanted(s, g->members[member], g->failures_before[member]) > 0 ? more * each
-	                                                                                 : 0;
+	int more = s->exp->min_n - s->results->results[g->members[member]].n_done;
+	return more > 0 && wanted(s, g->members[member], g->failures_before[member]) > 0 ? more : 0;
 }
 
 /* Which points can still reach the minimum n in the time left: while their cost is too much for it, the
- * last one goes. A point that has the minimum already costs nothing here. Judged anew after every
- * round: what looked dear by its first repetition may come back. Returns the need of those that stay.
- */
-static double drop_unaffordable(group *g) {
-	double left = left_s(g->sweep), need = 0, ratio = later_over_first(g);
+ * last one goes. A point that has the minimum already costs nothing here. The first repetition often
+ * does what is done once, so nobody is judged by it alone if there is time for another; and all are
+ * judged anew after every round. Returns the need of those that stay. */
+static double drop_unaffordable(group *g, int round) {
+	const rv_point_result *r = g->sweep->results->results;
+	double left = left_s(g->sweep), once = 0, need = 0;
 	for (int i = 0; i < g->n; i++) {
+		double cost = r[g->members[i]].cost_s;
 		g->dropped[i] = 0;
-		need += need_s(g, i, ratio);
+		once += more_of(g, i) > 0 ? cost : 0;
+		need += more_of(g, i) * cost;
 	}
+	if (round == 0 && once < left / 2)
+		return need;
 	for (int i = g->n - 1; i >= 0 && need > left; i--) {
-		double own = need_s(g, i, ratio);
-		if (own == need && ratio == 1 && g->first_s[i] > 0 && g->first_s[i] < left)
-			break; /* one shows what second repetitions take */
-		g->dropped[i] = own > 0;
-		need -= own;
+		g->dropped[i] = more_of(g, i) > 0;
+		need -= more_of(g, i) * r[g->members[i]].cost_s;
 	}
 	return need;
 }
@@ -240,13 +226,11 @@ static rv_status rounds(group *g) {
 			RV_TRY(measure(g, point));
 			if (!rv_child_alive(g->child))
 				return RV_OK;
-			if (n_done == 0)
-				g->first_s[member] = r->cost_s;
 			g->extra_s += n_done >= s->exp->min_n ? r->cost_s : 0;
 			g->done++;
 			active++;
 		}
-		need = drop_unaffordable(g);
+		need = drop_unaffordable(g, round);
 	}
 	return RV_OK;
 }
@@ -269,7 +253,6 @@ static rv_status run_fixture(group *g) {
 	for (int i = 0; i < g->n; i++) {
 		g->failures_before[i] = s->results->results[g->members[i]].n_failures;
 		g->dropped[i] = 0;
-		g->first_s[i] = 0;
 	}
 	report(g, "set-up");
 	rv_status status = rv_child_start(&g->child, s->exp, s->config, points, g->n, limit_s(s, 0));
@@ -348,14 +331,11 @@ rv_status rv_sweep_run(const rv_sweep *s) {
 	if (status == RV_OK)
 		status = RV_ALLOC(&g->dropped, r->n_points, "sweep");
 	if (status == RV_OK)
-		status = RV_ALLOC(&g->first_s, r->n_points, "sweep");
-	if (status == RV_OK)
 		status = run_fixtures(g);
 	rv_free(g->members);
 	rv_free(g->order);
 	rv_free(g->failures_before);
 	rv_free(g->dropped);
-	rv_free(g->first_s);
 	rv_free(g);
 	return status;
 }

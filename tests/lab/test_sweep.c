@@ -287,8 +287,8 @@ static void budget(void **state) {
 	toy_close(&s);
 }
 
-/* By their first repetitions (0.6 s) the three points of a fixture would take 7.2 s more to their minimum
- * of 5, and there are 6 s; by the others it is little. Points that were dropped come back. */
+/* By their first repetitions (0.6 s) the three points of a fixture would take 7.2 s more to their
+ * minimum of 5, and there are 6 s; by the others it is little. */
 static void dear_beginning(void **state) {
 	(void)state;
 	rv_experiment exp = toy_experiment;
