@@ -12,7 +12,12 @@
  *
  * with beta kept beside the code: |ax|^2, or -mean ax. Integers are odd where zero has none of its own:
  * 2 u - 15 for u = 0..15, and 2 b - 1 for a bit b; so the sum of products is twice the sum over u or b,
- * less 15 times or once the sum of the query. */
+ * less 15 times or once the sum of the query.
+ *
+ * One scale a vector and an 8-bit query lose next to nothing: with 8-bit codes of 4000 clustered
+ * vectors of 768 components 99.3 % of the ten nearest are among the first ten by code, as with an f32
+ * query; 99.8 % with a scale a dimension, which products of integers have no place for. Among the first
+ * 20 are all, either way. */
 #include "memory/codec_internal.h"
 
 #include "base/mem.h"

@@ -4,7 +4,10 @@
  * distances to all centroids; a distance is a sum of m of them.
  *
  * Sub-spaces are learned apart from each other, each with its own random stream: the result depends on
- * no number of threads. */
+ * no number of threads.
+ *
+ * Tables of 16 centroids, looked up by shuffles, want the codes of many vectors side by side; a graph
+ * asks for one here and one there, so there is no such form. */
 #include "memory/codec_internal.h"
 
 #include "base/mem.h"
