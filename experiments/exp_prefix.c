@@ -309,9 +309,8 @@ static const rv_experiment prefix = {
                  "measured with a point's own prompt, the hit's logits must have the same bits. The "
                  "first bound counts tokens; in fact the rest of a prompt costs more a token than the "
                  "shared part, because it attends to all before it, most so in small models: the "
-                 "second bound counts operations. Profile full measures the shape of RuvLTRA-Small, "
-                 "where "
-                 "the two are closer.",
+                 "second bound counts operations. Profile full measures the shape of "
+                 "RuvLTRA-Small, where the two are closer.",
         .documented = "t18_prefix_cache.csv",
         .plot = "t18_prefix_cache",
         RV_EXPERIMENT_PARTS,
