@@ -50,8 +50,10 @@ typedef struct rv_hnsw_options {
 	 * space; memory is taken as vectors come. */
 	int64_t capacity;
 	uint64_t seed;
-	/* Bounds of distances from a few leading directions of the data, learned while it grows, save
-	 * most full distances and change no result. 0: off. */
+	/* Bounds of distances from a few leading directions of the data save most full distances and
+	 * change no result (hnsw_sketch.h). They are learned at 1000 vectors and each time there are
+	 * eight times as many, by the add that comes to it (some microseconds a vector); data without
+	 * such directions get none. 0: off. */
 	int sketch;
 	/* Trained, for this metric and dim; must outlive the index. Searches then compare codes, and
 	 * put the nearest `rerank` by code (0: all ef) in the order of their vectors. NULL: none. */
@@ -82,9 +84,10 @@ rv_status rv_hnsw_add_batch(rv_hnsw *index, const uint64_t *ids, const float *ve
 
 rv_status rv_hnsw_remove(rv_hnsw *index, uint64_t id);
 
-/* Takes removed vectors out of the graph, links those that led to them anew, and gives their places
- * back to the capacity. Waits until every search begun before has ended. An add that finds the index
- * full does this by itself. */
+/* Searches pass through removed vectors, and are slower while there are any: repair when they are a
+ * quarter or so. Takes removed vectors out of the graph, links those that led to them anew, and gives
+ * their places back to the capacity. Waits until every search begun before has ended. An add that finds
+ * the index full does this by itself. */
 rv_status rv_hnsw_repair(rv_hnsw *index, rv_threads *threads);
 
 /* ---- reading ---- */
@@ -134,6 +137,7 @@ typedef struct rv_hnsw_stats {
 	size_t vector_bytes, code_bytes, link_bytes, sketch_bytes; /* of the nodes in use */
 	size_t other_bytes; /* ids, tree, levels, the table of ids */
 } rv_hnsw_stats;
+/* Walks all lists, with writers kept out. */
 rv_hnsw_stats rv_hnsw_get_stats(rv_hnsw *index);
 
 /* Checks everything a search or a repair relies on: every node of layer 0 is reached from the entry
