@@ -76,6 +76,7 @@ enum {
 	EF_CONSTRUCTION = 200,
 	SPARE = 4096,
 	BLAS_BATCH = 64,
+	N_FRESH = 512,
 	MAX_SIZES = COUNT(sizes)
 };
 
@@ -109,8 +110,8 @@ typedef struct fixture {
 	int n_brute[RV_BRUTE_COUNT]; /* queries of a repetition */
 	const char *no_blas;
 	int32_t *rows; /* [BLAS_BATCH * K] */
-	float *fresh;  /* vectors to insert: [n_fresh, dim] */
-	int64_t n_fresh, next_fresh;
+	float *fresh;  /* vectors to insert: [N_FRESH, dim] */
+	int64_t next_fresh;
 	/* Indexes of the sizes up to this one, for insertions alone. */
 	rv_vector_index grown[MAX_SIZES];
 	double log_log[MAX_SIZES];
@@ -170,28 +171,24 @@ static rv_status open_baselines(fixture *f) {
 	return RV_OK;
 }
 
-/* Vectors as the set's, of none of its rows: a set under another seed has other clusters, so the rest
- * of a longer one is taken. */
+/* More of what the set's queries are, of which no index holds one. */
 static rv_status make_fresh(fixture *f) {
-	const rv_vector_spec *s = &f->set.spec;
-	rv_vector_spec more = *s;
-	f->n_fresh = more.n = more.n_queries = 512;
-	more.k = 1;
-	float *ignored;
-	RV_TRY(RV_ALLOC(&f->fresh, f->n_fresh * s->dim, "vectors"));
-	RV_TRY(RV_ALLOC(&ignored, more.n * s->dim, "vectors"));
-	/* queries' streams go on: those beyond the set's own are fresh */
-	more.n_queries = f->size.n_queries + f->n_fresh;
-	float *queries;
-	rv_status status = RV_ALLOC(&queries, more.n_queries * s->dim, "vectors");
+	rv_vector_spec more = f->set.spec;
+	const int64_t dim = more.dim;
+	float *base, *queries = NULL;
 	more.n = 1;
+	more.n_queries = f->size.n_queries + N_FRESH;
+	RV_TRY(RV_ALLOC(&base, dim, "vectors"));
+	rv_status status = RV_ALLOC(&queries, more.n_queries * dim, "vectors");
 	if (status == RV_OK)
-		status = rv_vectors_make(f->config, &more, ignored, queries);
+		status = rv_vectors_make(f->config, &more, base, queries);
 	if (status == RV_OK)
-		memcpy(f->fresh, queries + (int64_t)f->size.n_queries * s->dim,
-		       sizeof(float) * (size_t)(f->n_fresh * s->dim));
+		status = RV_ALLOC(&f->fresh, N_FRESH * dim, "vectors");
+	if (status == RV_OK)
+		memcpy(f->fresh, queries + f->size.n_queries * dim,
+		       sizeof(float) * (size_t)(N_FRESH * dim));
 	rv_free(queries);
-	rv_free(ignored);
+	rv_free(base);
 	return status;
 }
 
@@ -222,8 +219,9 @@ static rv_status open_grown(fixture *f, int size) {
 static rv_status setup(const rv_experiment *exp, const rv_run_config *c, const rv_point *points,
                        int n_points, void *user) {
 	fixture *f = user;
-	const rv_hnsw_options o = options_of((f->config = c, f));
 	(void)n_points;
+	f->config = c;
+	const rv_hnsw_options o = options_of(f);
 	f->size = scales[c->profile];
 	f->next_id = (uint64_t)1 << 40;
 	const rv_vector_spec s = spec_of(f, (int64_t)rv_point_value(exp, points, SIZE)->number,
@@ -289,7 +287,7 @@ static double cpu_seconds(void) {
 static rv_status time_inserts(fixture *f, const rv_vector_index *index, double *seconds) {
 	const double start = cpu_seconds();
 	for (int i = 0; i < f->size.inserts; i++) {
-		const float *x = f->fresh + (f->next_fresh + i) % f->n_fresh * f->set.spec.dim;
+		const float *x = f->fresh + (f->next_fresh + i) % N_FRESH * f->set.spec.dim;
 		RV_TRY(rv_hnsw_add(index->index, f->next_id++, x));
 	}
 	*seconds = (cpu_seconds() - start) / f->size.inserts;
