@@ -106,7 +106,7 @@ typedef struct scale {
 } scale;
 static const scale scales[RV_PROFILE_COUNT] = {
         [RV_PROFILE_SMOKE] = {0, 2, 0.005},
-        [RV_PROFILE_QUICK] = {2560, 4, 0.02},
+        [RV_PROFILE_QUICK] = {2560, 2, 0.02},
         [RV_PROFILE_FULL] = {4096, 16, 0.1},
 };
 enum { PAGE = 64, HEAD_DIM = 128, LANES = 64, LAYERS = 32, VOCAB = 512 };
