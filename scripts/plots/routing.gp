@@ -3,9 +3,9 @@
 load 'scripts/plots/style.gp'
 
 routers = 'keyword embedding hybrid'
-sets = 'requests heldout'
-is(s, r) = strcol('set') eq s && strcol('router') eq r
-value(s, r, m) = is(s, r) ? column(m) : NaN
+kinds = 'requests heldout'
+has(kind, r) = strcol('set') eq kind && strcol('router') eq r
+score(kind, r, m) = has(kind, r) ? column(m) : NaN
 at(i, k) = i + (k - 2) * 0.26
 
 do for [form in 'svg png'] {
@@ -24,12 +24,12 @@ do for [form in 'svg png'] {
 	set xtics ('by hand' 1, 'easy' 2, 'medium' 3, 'hard' 4, 'generator' 5)
 	columns = 'accuracy_pct easy_pct medium_pct hard_pct'
 	plot for [k = 1:3] for [c = 1:4] data \
-			using (at(c, k)):(value('requests', word(routers, k), word(columns, c))) \
+			using (at(c, k)):(score('requests', word(routers, k), word(columns, c))) \
 			with boxes lc rgb colour[k + 1] title (c == 1 ? word(routers, k) : ''), \
-		for [k = 1:3] data using (at(5, k)):(value('heldout', word(routers, k), 'accuracy_pct')) \
+		for [k = 1:3] data using (at(5, k)):(score('heldout', word(routers, k), 'accuracy_pct')) \
 			with boxes lc rgb colour[k + 1] notitle, \
 		for [k = 1:3] for [s = 1:2] data \
-			using (at(s == 1 ? 1 : 5, k)):(value(word(sets, s), word(routers, k), 'accuracy_pct')):(column('accuracy_pct_from')):(column('accuracy_pct_to')) \
+			using (at(s == 1 ? 1 : 5, k)):(score(word(kinds, s), word(routers, k), 'accuracy_pct')):(column('accuracy_pct_from')):(column('accuracy_pct_to')) \
 			with yerrorbars pt 0 lw 2 lc rgb ink notitle
 
 	unset label 1
@@ -41,7 +41,7 @@ do for [form in 'svg png'] {
 	set xtics 0.2
 	plot x with lines dt 2 lw 1.5 lc rgb soft title 'as sure as right', \
 		for [k = 1:3] for [b = 0:4] data \
-			using (value('requests', word(routers, k), 'confidence_'.b)):(column('right_'.b)) \
+			using (score('requests', word(routers, k), 'confidence_'.b)):(column('right_'.b)) \
 			with points pt 7 ps 1.5 lc rgb colour[k + 1] title (b == 0 ? word(routers, k) : '')
 	unset multiplot
 	unset output
