@@ -51,6 +51,8 @@ planted 'kernels include a library' 'not <jansson.h>' kernels/a.c '#include <jan
 planted 'a way around by ..' 'leaves its folder' lib/base/a.c '#include "../model/gguf.h"'
 planted 'a test of model includes engine' 'higher room engine' tests/model/a.c '#include "engine/context.h"'
 planted 'an unknown room' 'belongs to no room' lib/base/a.c '#include "attic/x.h"'
+planted 'data that is no table' 'belongs to no room' lib/base/a.c '#include "datasets/x.h"'
+planted 'a table of data in kernels' 'belongs to no room' kernels/a.c '#include "datasets/x.def"'
 object 'an object of base needs a symbol of nobody below' 'rv_lora_open' base \
 	'int rv_lora_open(void); int rv_x(void) { return rv_lora_open(); }'
 object 'a kernel allocates' 'must not call malloc' kernels \
