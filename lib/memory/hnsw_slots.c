@@ -66,8 +66,9 @@ rv_status rv_hnsw_index_ids(rv_hnsw *h) {
 	for (int64_t slot = 0; slot < n_slots; slot++)
 		n_free += rv_hnsw_state(h, (uint32_t)slot) == RV_HNSW_FREE;
 	RV_TRY(grow_table(h, n_slots - n_free));
-	RV_TRY(RV_GROW(&h->free_slots, h->free_capacity, n_free, "HNSW free slots"));
-	h->free_capacity = n_free;
+	/* Room to give every slot back. */
+	RV_TRY(RV_GROW(&h->free_slots, h->free_capacity, n_slots, "HNSW free slots"));
+	h->free_capacity = n_slots;
 	memset(h->table, 0xff, (size_t)h->table_size * sizeof *h->table);
 	h->n_ids = h->n_free = 0;
 	for (int64_t slot = n_slots - 1; slot >= 0; slot--) {

@@ -87,7 +87,7 @@ static rv_status check_vector(const walk *w, uint32_t slot) {
 	}
 	if (h->options.metric == RV_METRIC_COSINE && fabs(sum - 1) > 1e-4)
 		return wrong(slot, "its vector's length is not 1; square in millionths",
-		             (int64_t)(sum * 1e6));
+		             (int64_t)(fmin(sum, 1e12) * 1e6));
 	return RV_OK;
 }
 

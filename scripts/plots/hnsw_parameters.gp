@@ -14,7 +14,7 @@ sure(x, y) = x == x ? x : y
 do for [form in 'svg png'] {
 	eval form eq 'svg' ? svg_terminal(1320, 470) : png_terminal(1320, 470)
 	set output out.'.'.form
-	set multiplot layout 1,3 margins 0.065,0.985,0.2,0.9 spacing 0.055
+	set multiplot layout 1,3 margins 0.065,0.985,0.25,0.9 spacing 0.055
 	set label 1 footer at screen 0.5,0.025 center textcolor rgb soft font font.','.(form eq 'svg' ? '10' : '14')
 	set key bottom left box lc rgb rule opaque samplen 1.5 spacing 1.1 width 1 height 0.4 font font.','.(form eq 'svg' ? '10' : '14')
 	set logscale y
@@ -28,7 +28,7 @@ do for [form in 'svg png'] {
 	plot rows(set_of('clustered'), 1) using 'recall':'qps' with lines lw 2 lc rgb soft title 'front', \
 		for [i = 1:4] (count(links(m[i])) > 0 ? rows(links(m[i]), 0) : '/dev/null') using 2:1 every ::1 with points pt 7 ps 0.8 lc rgb colour[shade[i]] title 'M '.m[i], \
 		rows('$at["mark"] != "-"', 0) using 'recall':'qps' with points pt 6 ps 1.8 lw 1.6 lc rgb ink title 'documented', \
-		'' using 'recall':'qps':'mark' with labels offset 0,0.9 textcolor rgb ink font font.','.(form eq 'svg' ? '9' : '13') notitle
+		'' using 'recall':'qps':'mark' with labels right offset -1.2,0.2 textcolor rgb ink font font.','.(form eq 'svg' ? '9' : '13') notitle
 	unset label 1
 	unset ylabel
 	set title 'Fronts by kind of vectors, f32'

@@ -115,6 +115,21 @@ static void goes_on(void **state) {
 	}
 }
 
+/* The first thing done to a loaded index is to give slots back. */
+static void repaired_at_once(void **state) {
+	(void)state;
+	for (int n = 1; n <= 40; n += 13) {
+		rv_hnsw *a = build(RV_METRIC_L2, n, 1), *b;
+		assert_ok(rv_hnsw_save(a, path));
+		assert_ok(rv_hnsw_load(&b, path, NULL));
+		assert_ok(rv_hnsw_repair(b, NULL));
+		assert_ok(rv_hnsw_verify(b));
+		assert_int_equal(rv_hnsw_get_stats(b).removed, 0);
+		rv_hnsw_destroy(a);
+		rv_hnsw_destroy(b);
+	}
+}
+
 static char *small_file(size_t *size) {
 	char *data;
 	rv_hnsw *h = build(RV_METRIC_L2, 9, 4);
@@ -454,10 +469,10 @@ static void beside_others(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(round_trip),   cmocka_unit_test(goes_on),
-	        cmocka_unit_test(every_bit),    cmocka_unit_test(inconsistent),
-	        cmocka_unit_test(missing),      cmocka_unit_test(identity),
-	        cmocka_unit_test(codes),        cmocka_unit_test(sketches),
-	        cmocka_unit_test(beside_others)};
+	        cmocka_unit_test(round_trip),   cmocka_unit_test(repaired_at_once),
+	        cmocka_unit_test(goes_on),      cmocka_unit_test(every_bit),
+	        cmocka_unit_test(inconsistent), cmocka_unit_test(missing),
+	        cmocka_unit_test(identity),     cmocka_unit_test(codes),
+	        cmocka_unit_test(sketches),     cmocka_unit_test(beside_others)};
 	return cmocka_run_group_tests(tests, make, drop);
 }
