@@ -160,7 +160,7 @@ static int run_distill(rv_bank_job *j) {
 static int run_prune(rv_bank_job *j) {
 	const rv_bank_args *args = j->args;
 	float least = args->min_quality < 0
-	                      ? rv_bank_defaults((rv_variant)args->variant).quality_threshold
+	                      ? rv_bank_defaults((rv_bank_variant)args->variant).quality_threshold
 	                      : (float)args->min_quality;
 	int64_t n = 0;
 	if (rv_bank_prune(j->bank, (int64_t)(args->older_days * 86400000), least, &n) != RV_OK)
@@ -181,13 +181,13 @@ static int run_stats(rv_bank_job *j) {
 	rv_time_format(s.newest, newest);
 	json_t *by_verdict = json_object(), *by_source = json_object();
 	for (int v = 0; v < RV_VERDICT_COUNT; v++)
-		json_object_set_new(by_verdict, rv_verdict_name((rv_verdict)v),
+		json_object_set_new(by_verdict, rv_trajectory_verdict_name((rv_trajectory_verdict)v),
 		                    json_integer(s.by_verdict[v]));
 	for (int v = 0; v < RV_SOURCE_COUNT; v++)
 		json_object_set_new(by_source, rv_source_name((rv_source)v),
 		                    json_integer(s.by_source[v]));
 	json_t *all = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:I}", "variant",
-	                        rv_variant_name((rv_variant)j->args->variant), "count",
+	                        rv_bank_variant_name((rv_bank_variant)j->args->variant), "count",
 	                        (json_int_t)s.count, "capacity", (json_int_t)s.capacity, "mean_quality",
 	                        rv_cli_json_real(s.mean_quality), "total_weight",
 	                        rv_cli_json_real(s.total_weight), "by_verdict", by_verdict, "by_source",
@@ -199,8 +199,9 @@ static int run_stats(rv_bank_job *j) {
 	json_decref(all);
 	printf("%s: %lld of %lld patterns, mean quality %.3f, stand for %.0f, %.1f MiB resident; "
 	       "sound\n",
-	       rv_variant_name((rv_variant)j->args->variant), (long long)s.count, (long long)s.capacity,
-	       s.mean_quality, s.total_weight, (double)s.resident_bytes / 1048576);
+	       rv_bank_variant_name((rv_bank_variant)j->args->variant), (long long)s.count,
+	       (long long)s.capacity, s.mean_quality, s.total_weight,
+	       (double)s.resident_bytes / 1048576);
 	return rv_cli_finish(j->cli);
 }
 
@@ -229,7 +230,7 @@ static const bank_action actions[] = {
 
 static int run_action(rv_bank_job *j, const bank_action *action) {
 	rv_store_options o = rv_store_defaults();
-	rv_bank_options b = rv_bank_defaults((rv_variant)j->args->variant);
+	rv_bank_options b = rv_bank_defaults((rv_bank_variant)j->args->variant);
 	o.read_only = !action->writes;
 	o.log = rv_cli_log();
 	rv_status st = rv_cli_open_threads(j->cli, &j->threads);

@@ -92,8 +92,8 @@ static rv_status add_text(adding *a) {
 	t.actions = &action;
 	t.n_actions = 1;
 	t.final_quality = (float)args->quality;
-	t.verdict =
-	        args->verdict == RV_BANK_ANY_VERDICT ? RV_VERDICT_UNKNOWN : (rv_verdict)args->verdict;
+	t.verdict = args->verdict == RV_BANK_ANY_VERDICT ? RV_VERDICT_UNKNOWN
+	                                                 : (rv_trajectory_verdict)args->verdict;
 	t.metadata = args->metadata;
 	if (t.metadata != NULL) {
 		RV_TRY(rv_json_parse(t.metadata, strlen(t.metadata), "--metadata", &metadata));
@@ -169,8 +169,8 @@ static json_t *hit_json(const rv_bank_hit *hit, const rv_trajectory *t) {
 	                 hit->trajectory_id, "similarity", rv_cli_json_real((double)hit->similarity),
 	                 "quality", rv_cli_json_real((double)hit->quality), "weight",
 	                 rv_cli_json_real((double)hit->weight), "verdict",
-	                 rv_verdict_name(hit->verdict), "source", rv_source_name(hit->source),
-	                 "created_at", (json_int_t)hit->created_at, "task",
+	                 rv_trajectory_verdict_name(hit->verdict), "source",
+	                 rv_source_name(hit->source), "created_at", (json_int_t)hit->created_at, "task",
 	                 rv_cli_json_text(t->task, strlen(t->task)));
 }
 

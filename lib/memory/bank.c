@@ -8,15 +8,15 @@
 
 #define DAY_MS INT64_C(86400000)
 
-rv_bank_options rv_bank_defaults(rv_variant variant) {
+rv_bank_options rv_bank_defaults(rv_bank_variant variant) {
 	static const struct {
 		int64_t capacity;
 		float threshold;
 		int m, ef_construction, ef_search;
-	} of[RV_VARIANT_COUNT] = {
-	        [RV_VARIANT_BASE] = {50000, 0.6f, 16, 200, 50},
-	        [RV_VARIANT_CODER] = {100000, 0.7f, 16, 200, 50},
-	        [RV_VARIANT_AGENT] = {50000, 0.6f, 32, 400, 50},
+	} of[RV_BANK_VARIANT_COUNT] = {
+	        [RV_BANK_VARIANT_BASE] = {50000, 0.6f, 16, 200, 50},
+	        [RV_BANK_VARIANT_CODER] = {100000, 0.7f, 16, 200, 50},
+	        [RV_BANK_VARIANT_AGENT] = {50000, 0.6f, 32, 400, 50},
 	};
 	return (rv_bank_options){.variant = variant,
 	                         .capacity = of[variant].capacity,
@@ -29,7 +29,7 @@ rv_bank_options rv_bank_defaults(rv_variant variant) {
 }
 
 static rv_status check_options(const rv_bank_options *o) {
-	if ((unsigned)o->variant >= RV_VARIANT_COUNT || o->capacity < 1 ||
+	if ((unsigned)o->variant >= RV_BANK_VARIANT_COUNT || o->capacity < 1 ||
 	    o->capacity > RV_BANK_MAX_CAPACITY || !(o->quality_threshold >= 0) ||
 	    o->quality_threshold > 1 || o->half_life_ms < 0)
 		return rv_fail(
@@ -201,7 +201,7 @@ rv_status rv_bank_add(rv_bank *bank, const rv_trajectory *items, int64_t n, char
 	if (n < 0 || n > bank->options.capacity + RV_BANK_SLACK)
 		return rv_fail(RV_ERR_LIMIT,
 		               "bank '%s': %lld trajectories at once, of a capacity of %lld",
-		               rv_variant_name(bank->options.variant), (long long)n,
+		               rv_bank_variant_name(bank->options.variant), (long long)n,
 		               (long long)bank->options.capacity);
 	if (n == 0)
 		return RV_OK;
@@ -220,8 +220,8 @@ static rv_status take_key(void *user, int64_t key, const rv_trajectory *t, const
 	rv_bank_change *c = user;
 	if (t->variant != c->bank->options.variant)
 		return rv_fail(RV_ERR_NOT_FOUND, "bank '%s': trajectory '%s' belongs to '%s'",
-		               rv_variant_name(c->bank->options.variant), t->trajectory_id,
-		               rv_variant_name(t->variant));
+		               rv_bank_variant_name(c->bank->options.variant), t->trajectory_id,
+		               rv_bank_variant_name(t->variant));
 	c->removed[0] = key;
 	return RV_OK;
 }

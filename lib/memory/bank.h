@@ -23,7 +23,7 @@ typedef struct rv_bank rv_bank;
 #define RV_BANK_SLACK 4096 /* what one add or import may bring beyond the capacity */
 
 typedef struct rv_bank_options {
-	rv_variant variant;
+	rv_bank_variant variant;
 	int64_t capacity;        /* patterns; the worst by decayed quality go when it is full */
 	float quality_threshold; /* of searches that name none */
 	int m, ef_construction, ef_search;
@@ -38,7 +38,7 @@ typedef struct rv_bank_options {
 
 /* The variant's capacity, threshold and parameters (base 50 000, 0.6, 16/200/50; coder 100 000, 0.7;
  * agent 50 000, 0.6, 32/400/50), half-life 30 days. */
-rv_bank_options rv_bank_defaults(rv_variant variant);
+rv_bank_options rv_bank_defaults(rv_bank_variant variant);
 
 rv_status rv_bank_open(rv_bank **out, rv_store *store, const rv_bank_options *options);
 /* Saves the index if it changed. The bank is gone either way. Accepts NULL. */
@@ -84,7 +84,7 @@ typedef struct rv_bank_hit {
 	float similarity; /* cosine */
 	float quality;    /* decayed to now */
 	float weight;
-	rv_verdict verdict;
+	rv_trajectory_verdict verdict;
 	rv_source source;
 } rv_bank_hit;
 

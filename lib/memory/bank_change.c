@@ -144,7 +144,7 @@ void rv_bank_change_done(void *user, rv_status status) {
 	if (st != RV_OK) {
 		rv_logf(rv_store_log(bank->store), RV_LOG_WARN,
 		        "%s: the index of bank '%s' fell behind: %s", rv_store_path(bank->store),
-		        rv_variant_name(bank->options.variant), rv_error_message());
+		        rv_bank_variant_name(bank->options.variant), rv_error_message());
 		atomic_store(&bank->broken, (int)st);
 	}
 	atomic_fetch_add(&bank->changes, 1);
@@ -155,7 +155,7 @@ rv_status rv_bank_check_whole(const rv_bank *bank) {
 	if (broken != RV_OK)
 		return rv_fail((rv_status)broken,
 		               "%s: the index of bank '%s' fell behind; open it again",
-		               rv_store_path(bank->store), rv_variant_name(bank->options.variant));
+		               rv_store_path(bank->store), rv_bank_variant_name(bank->options.variant));
 	return RV_OK;
 }
 

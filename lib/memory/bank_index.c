@@ -93,7 +93,7 @@ static rv_status build(rv_bank *bank, building *b) {
 
 static rv_status file_path(const rv_bank *bank, char out[4096]) {
 	int n = snprintf(out, 4096, "%s/bank-%s.hnsw", rv_store_dir(bank->store),
-	                 rv_variant_name(bank->options.variant));
+	                 rv_bank_variant_name(bank->options.variant));
 	return n < 4096 ? RV_OK
 	                : rv_fail(RV_ERR_INVALID, "%s: too long a path", rv_store_dir(bank->store));
 }
@@ -182,7 +182,7 @@ static rv_status open_index(rv_bank *bank, building *b) {
 		snprintf(bank->why_rebuilt, sizeof bank->why_rebuilt, "%s", rv_error_message());
 		rv_logf(rv_store_log(bank->store), st == RV_ERR_NOT_FOUND ? RV_LOG_INFO : RV_LOG_WARN,
 		        "%s: building the index of bank '%s' anew: %s", rv_store_path(bank->store),
-		        rv_variant_name(bank->options.variant), bank->why_rebuilt);
+		        rv_bank_variant_name(bank->options.variant), bank->why_rebuilt);
 	}
 	st = build(bank, b);
 	return st == RV_OK ? RV_OK : rv_fail_in(st, rv_store_path(bank->store));
@@ -222,7 +222,7 @@ typedef struct verifying {
 
 static rv_status differs(const verifying *v, int64_t key, const char *what) {
 	return rv_fail(RV_ERR_MISMATCH, "%s: bank '%s', key %lld: %s", rv_store_path(v->bank->store),
-	               rv_variant_name(v->bank->options.variant), (long long)key, what);
+	               rv_bank_variant_name(v->bank->options.variant), (long long)key, what);
 }
 
 /* Cosine keeps vectors scaled to length 1, or codes of them. */
@@ -274,7 +274,7 @@ rv_status rv_bank_verify(rv_bank *bank) {
 		               "%s: bank '%s': %llu rows in the store, %lld in the bank; the index "
 		               "holds %llu, "
 		               "not just those",
-		               rv_store_path(bank->store), rv_variant_name(bank->options.variant),
+		               rv_store_path(bank->store), rv_bank_variant_name(bank->options.variant),
 		               (unsigned long long)v.is.n, (long long)bank->n_live,
 		               (unsigned long long)has.n);
 	return RV_OK;

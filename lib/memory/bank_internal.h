@@ -47,16 +47,16 @@ rv_status rv_bank_row_delete(rv_db *db, int64_t key);
 /* Every row of the variant in order of key: *t is whole and borrowed, *embedding its own. */
 typedef rv_status rv_bank_row_fn(void *user, int64_t key, const rv_trajectory *t,
                                  const float *embedding);
-rv_status rv_bank_rows_visit(rv_db *db, rv_variant variant, rv_bank_row_fn *fn, void *user);
+rv_status rv_bank_rows_visit(rv_db *db, rv_bank_variant variant, rv_bank_row_fn *fn, void *user);
 /* One by id: RV_ERR_NOT_FOUND. */
 rv_status rv_bank_row_find(rv_db *db, const char *trajectory_id, rv_bank_row_fn *fn, void *user);
 /* Key and embedding alone, from `after` on, at most n: keys [n], embeddings [n, RV_EMBEDDING_DIM]. */
-rv_status rv_bank_rows_embeddings(rv_db *db, rv_variant variant, int64_t after, int64_t n,
+rv_status rv_bank_rows_embeddings(rv_db *db, rv_bank_variant variant, int64_t after, int64_t n,
                                   uint64_t *keys, float *embeddings, int64_t *found);
 rv_status rv_bank_row_embedding(rv_db *db, int64_t key, float *out); /* RV_ERR_NOT_FOUND */
 /* Every row's figures (not its vector), in order of key. */
 typedef rv_status rv_bank_entry_fn(void *user, const rv_bank_entry *entry);
-rv_status rv_bank_rows_entries(rv_db *db, rv_variant variant, rv_bank_entry_fn *fn, void *user);
+rv_status rv_bank_rows_entries(rv_db *db, rv_bank_variant variant, rv_bank_entry_fn *fn, void *user);
 
 /* ---- bank_change.c: what a write does, to the rows and then to the index ---- */
 

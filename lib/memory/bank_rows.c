@@ -87,14 +87,14 @@ static rv_status insert(rv_db *db, const rv_trajectory *t, const float *embeddin
 	           memcmp(t->query_embedding, embedding, RV_EMBEDDING_DIM * sizeof(float)) == 0;
 	rv_db_value values[N_CONTENT + 4] = {
 	        RV_TEXT(t->trajectory_id),
-	        RV_TEXT(rv_variant_name(t->variant)),
+	        RV_TEXT(rv_bank_variant_name(t->variant)),
 	        RV_TEXT(t->task),
 	        RV_F32(embedding, RV_EMBEDDING_DIM),
 	        RV_BLOB(states ? states : "", t->n_states * sizeof(packed_state)),
 	        RV_TEXT(actions),
 	        RV_REAL((double)t->final_quality),
 	        RV_TEXT(t->metadata ? t->metadata : "{}"),
-	        RV_TEXT(rv_verdict_name(t->verdict)),
+	        RV_TEXT(rv_trajectory_verdict_name(t->verdict)),
 	        RV_TEXT(t->request_id),
 	        RV_TEXT(t->session_id),
 	        same ? RV_BLOB("", 0) : optional_f32(t->query_embedding, RV_EMBEDDING_DIM),
@@ -237,8 +237,8 @@ static rv_status check_crcs(const rv_db_row *row) {
 static rv_status take_all(const visiting *v, const rv_db_row *row, rv_trajectory *t) {
 	RV_TRY(check_crcs(row));
 	snprintf(t->trajectory_id, sizeof t->trajectory_id, "%s", rv_row_text(row, AT_ID));
-	t->variant = rv_variant_by_name(rv_row_text(row, AT_VARIANT));
-	t->verdict = rv_verdict_by_name(rv_row_text(row, AT_VERDICT));
+	t->variant = rv_bank_variant_by_name(rv_row_text(row, AT_VARIANT));
+	t->verdict = rv_trajectory_verdict_by_name(rv_row_text(row, AT_VERDICT));
 	t->source = rv_source_by_name(rv_row_text(row, AT_SOURCE));
 	t->final_quality = (float)rv_row_real(row, AT_FINAL_QUALITY);
 	t->created_at = rv_row_int(row, AT_CREATED);
@@ -282,10 +282,10 @@ static rv_status visit_rows(rv_db *db, const char *sql, rv_db_value value, visit
 	return st;
 }
 
-rv_status rv_bank_rows_visit(rv_db *db, rv_variant variant, rv_bank_row_fn *fn, void *user) {
+rv_status rv_bank_rows_visit(rv_db *db, rv_bank_variant variant, rv_bank_row_fn *fn, void *user) {
 	visiting v = {.fn = fn, .user = user};
-	return visit_rows(db, ALL " WHERE variant = ?1 ORDER BY key", RV_TEXT(rv_variant_name(variant)),
-	                  &v);
+	return visit_rows(db, ALL " WHERE variant = ?1 ORDER BY key",
+	                  RV_TEXT(rv_bank_variant_name(variant)), &v);
 }
 
 rv_status rv_bank_row_find(rv_db *db, const char *trajectory_id, rv_bank_row_fn *fn, void *user) {
@@ -313,13 +313,13 @@ static rv_status take_embedding(void *user, const rv_db_row *row) {
 	return RV_OK;
 }
 
-rv_status rv_bank_rows_embeddings(rv_db *db, rv_variant variant, int64_t after, int64_t n,
+rv_status rv_bank_rows_embeddings(rv_db *db, rv_bank_variant variant, int64_t after, int64_t n,
                                   uint64_t *keys, float *out, int64_t *found) {
 	embeddings e = {keys, out, 0};
 	RV_TRY(RV_DB_QUERY(db, TABLE, take_embedding, &e,
 	                   "SELECT key, embedding FROM " TABLE
 	                   " WHERE variant = ?1 AND key > ?2 ORDER BY key LIMIT ?3",
-	                   RV_TEXT(rv_variant_name(variant)), RV_INT(after), RV_INT(n)));
+	                   RV_TEXT(rv_bank_variant_name(variant)), RV_INT(after), RV_INT(n)));
 	*found = e.n;
 	return RV_OK;
 }
@@ -355,7 +355,7 @@ static rv_status take_entry(void *user, const rv_db_row *row) {
 	        .quality = (float)rv_row_real(row, 4),
 	        .weight = (float)rv_row_real(row, 5),
 	};
-	int verdict = (int)rv_verdict_by_name(rv_row_text(row, 6));
+	int verdict = (int)rv_trajectory_verdict_by_name(rv_row_text(row, 6));
 	int source = (int)rv_source_by_name(rv_row_text(row, 7));
 	if (id == NULL || !rv_uuid_valid(id) || verdict == RV_VERDICT_COUNT ||
 	    source == RV_SOURCE_COUNT ||
@@ -367,11 +367,11 @@ static rv_status take_entry(void *user, const rv_db_row *row) {
 	return to->fn(to->user, &e);
 }
 
-rv_status rv_bank_rows_entries(rv_db *db, rv_variant variant, rv_bank_entry_fn *fn, void *user) {
+rv_status rv_bank_rows_entries(rv_db *db, rv_bank_variant variant, rv_bank_entry_fn *fn, void *user) {
 	entries to = {fn, user};
 	return RV_DB_QUERY(
 	        db, TABLE, take_entry, &to,
 	        "SELECT key, trajectory_id, created_at, content_crc, quality, weight, verdict, "
 	        "source, state_crc FROM " TABLE " WHERE variant = ?1 ORDER BY key",
-	        RV_TEXT(rv_variant_name(variant)));
+	        RV_TEXT(rv_bank_variant_name(variant)));
 }

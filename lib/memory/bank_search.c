@@ -59,7 +59,7 @@ static rv_status search(rv_bank *bank, const float *query, const rv_bank_query *
 		                     .similarity = 1 - f->distances[i],
 		                     .quality = rv_bank_decayed(bank, e, w.now),
 		                     .weight = e->weight,
-		                     .verdict = (rv_verdict)e->verdict,
+		                     .verdict = (rv_trajectory_verdict)e->verdict,
 		                     .source = (rv_source)e->source};
 		rv_bank_id_text(e->id, hit->trajectory_id);
 	}

@@ -8,7 +8,7 @@
 #define RV_NAME(name, text) text,
 static const char *const verdicts[] = {RV_VERDICT_TABLE(RV_NAME)};
 static const char *const sources[] = {RV_SOURCE_TABLE(RV_NAME)};
-static const char *const variants[] = {RV_VARIANT_TABLE(RV_NAME)};
+static const char *const variants[] = {RV_BANK_VARIANT_TABLE(RV_NAME)};
 #undef RV_NAME
 
 static int find(const char *const *names, int n, const char *name) {
@@ -18,7 +18,7 @@ static int find(const char *const *names, int n, const char *name) {
 	return i;
 }
 
-const char *rv_verdict_name(rv_verdict verdict) {
+const char *rv_trajectory_verdict_name(rv_trajectory_verdict verdict) {
 	return verdicts[verdict];
 }
 
@@ -26,20 +26,20 @@ const char *rv_source_name(rv_source source) {
 	return sources[source];
 }
 
-const char *rv_variant_name(rv_variant variant) {
+const char *rv_bank_variant_name(rv_bank_variant variant) {
 	return variants[variant];
 }
 
-rv_verdict rv_verdict_by_name(const char *name) {
-	return (rv_verdict)find(verdicts, RV_VERDICT_COUNT, name);
+rv_trajectory_verdict rv_trajectory_verdict_by_name(const char *name) {
+	return (rv_trajectory_verdict)find(verdicts, RV_VERDICT_COUNT, name);
 }
 
 rv_source rv_source_by_name(const char *name) {
 	return (rv_source)find(sources, RV_SOURCE_COUNT, name);
 }
 
-rv_variant rv_variant_by_name(const char *name) {
-	return (rv_variant)find(variants, RV_VARIANT_COUNT, name);
+rv_bank_variant rv_bank_variant_by_name(const char *name) {
+	return (rv_bank_variant)find(variants, RV_BANK_VARIANT_COUNT, name);
 }
 
 rv_trajectory rv_trajectory_defaults(void) {
@@ -122,7 +122,7 @@ rv_status rv_trajectory_check(const rv_trajectory *t, const char *place) {
 		return rv_fail(RV_ERR_FORMAT, "%s: key 'created_at' is %lld", place,
 		               (long long)t->created_at);
 	if ((unsigned)t->verdict >= RV_VERDICT_COUNT || (unsigned)t->source >= RV_SOURCE_COUNT ||
-	    (unsigned)t->variant >= RV_VARIANT_COUNT)
+	    (unsigned)t->variant >= RV_BANK_VARIANT_COUNT)
 		return rv_fail(RV_ERR_INVALID, "%s: verdict, source or variant out of bounds", place);
 	return RV_OK;
 }

@@ -34,34 +34,34 @@
 	X(BACKGROUND, "background_loop")                                                               \
 	X(DEEP, "deep_loop")                                                                           \
 	X(FEDERATED, "federated")
-#define RV_VARIANT_TABLE(X)                                                                            \
+#define RV_BANK_VARIANT_TABLE(X)                                                                       \
 	X(BASE, "base")                                                                                \
 	X(CODER, "coder")                                                                              \
 	X(AGENT, "agent")
 
-typedef enum rv_verdict {
+typedef enum rv_trajectory_verdict {
 #define RV_NAME(name, text) RV_VERDICT_##name,
 	RV_VERDICT_TABLE(RV_NAME) RV_VERDICT_COUNT
 #undef RV_NAME
-} rv_verdict;
+} rv_trajectory_verdict;
 typedef enum rv_source {
 #define RV_NAME(name, text) RV_SOURCE_##name,
 	RV_SOURCE_TABLE(RV_NAME) RV_SOURCE_COUNT
 #undef RV_NAME
 } rv_source;
-typedef enum rv_variant {
-#define RV_NAME(name, text) RV_VARIANT_##name,
-	RV_VARIANT_TABLE(RV_NAME) RV_VARIANT_COUNT
+typedef enum rv_bank_variant {
+#define RV_NAME(name, text) RV_BANK_VARIANT_##name,
+	RV_BANK_VARIANT_TABLE(RV_NAME) RV_BANK_VARIANT_COUNT
 #undef RV_NAME
-} rv_variant;
+} rv_bank_variant;
 
-const char *rv_verdict_name(rv_verdict verdict);
+const char *rv_trajectory_verdict_name(rv_trajectory_verdict verdict);
 const char *rv_source_name(rv_source source);
-const char *rv_variant_name(rv_variant variant);
+const char *rv_bank_variant_name(rv_bank_variant variant);
 /* ..._COUNT when unknown (or NULL). */
-rv_verdict rv_verdict_by_name(const char *name);
+rv_trajectory_verdict rv_trajectory_verdict_by_name(const char *name);
 rv_source rv_source_by_name(const char *name);
-rv_variant rv_variant_by_name(const char *name);
+rv_bank_variant rv_bank_variant_by_name(const char *name);
 
 typedef struct rv_state {
 	int64_t layer;
@@ -77,7 +77,7 @@ typedef struct rv_action {
 /* Pointers are borrowed, or owned by `memory`. */
 typedef struct rv_trajectory {
 	char trajectory_id[RV_UUID_TEXT]; /* "": made when it is added */
-	rv_variant variant;
+	rv_bank_variant variant;
 	const char *task;
 	const float *embedding; /* NULL: query_embedding, else the states' mean */
 	const rv_state *states;
@@ -86,7 +86,7 @@ typedef struct rv_trajectory {
 	size_t n_actions;
 	float final_quality;
 	const char *metadata; /* a JSON object; NULL: {} */
-	rv_verdict verdict;
+	rv_trajectory_verdict verdict;
 	const char *request_id, *session_id;               /* NULL: none */
 	const float *query_embedding, *response_embedding; /* NULL: none */
 	const float *routing_features;

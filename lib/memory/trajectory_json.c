@@ -192,7 +192,7 @@ static rv_status read_word(const reader *r, const char *key, int (*by_name)(cons
 }
 
 static int verdict_of(const char *name) {
-	return (int)rv_verdict_by_name(name);
+	return (int)rv_trajectory_verdict_by_name(name);
 }
 
 static int source_of(const char *name) {
@@ -200,17 +200,17 @@ static int source_of(const char *name) {
 }
 
 static int variant_of(const char *name) {
-	return (int)rv_variant_by_name(name);
+	return (int)rv_bank_variant_by_name(name);
 }
 
 static rv_status read_words(const reader *r, rv_trajectory *t) {
 	int verdict = (int)t->verdict, source = (int)t->source, variant = (int)t->variant;
 	RV_TRY(optional(read_word(r, "verdict", verdict_of, RV_VERDICT_COUNT, &verdict)));
 	RV_TRY(optional(read_word(r, "source", source_of, RV_SOURCE_COUNT, &source)));
-	RV_TRY(optional(read_word(r, "variant", variant_of, RV_VARIANT_COUNT, &variant)));
-	t->verdict = (rv_verdict)verdict;
+	RV_TRY(optional(read_word(r, "variant", variant_of, RV_BANK_VARIANT_COUNT, &variant)));
+	t->verdict = (rv_trajectory_verdict)verdict;
 	t->source = (rv_source)source;
-	t->variant = (rv_variant)variant;
+	t->variant = (rv_bank_variant)variant;
 	return RV_OK;
 }
 
@@ -303,11 +303,11 @@ static json_t *actions_json(const rv_trajectory *t) {
 
 /* Everything but the metadata. NULL: out of memory, or text that is no UTF-8. */
 static json_t *to_object(const rv_trajectory *t) {
-	json_t *obj =
-	        json_pack("{s:s, s:o, s:o, s:f, s:s, s:s, s:s}", "task", t->task, "states",
-	                  states_json(t), "actions", actions_json(t), "final_quality",
-	                  (double)t->final_quality, "verdict", rv_verdict_name(t->verdict), "variant",
-	                  rv_variant_name(t->variant), "source", rv_source_name(t->source));
+	json_t *obj = json_pack("{s:s, s:o, s:o, s:f, s:s, s:s, s:s}", "task", t->task, "states",
+	                        states_json(t), "actions", actions_json(t), "final_quality",
+	                        (double)t->final_quality, "verdict",
+	                        rv_trajectory_verdict_name(t->verdict), "variant",
+	                        rv_bank_variant_name(t->variant), "source", rv_source_name(t->source));
 	if (obj == NULL)
 		return NULL;
 	if (t->trajectory_id[0] != 0)

@@ -28,7 +28,7 @@ static void close_bank(fixture *f) {
 static void begin(fixture *f) {
 	folder_make(f->dir);
 	rv_sim_clock_init(&f->clock, KIT_START);
-	f->options = rv_bank_defaults(RV_VARIANT_BASE);
+	f->options = rv_bank_defaults(RV_BANK_VARIANT_BASE);
 	open_bank(f);
 }
 

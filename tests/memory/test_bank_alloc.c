@@ -17,7 +17,7 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size) {
 static char dir[256], path[300], from[300];
 
 static rv_bank_options options(void) {
-	rv_bank_options o = rv_bank_defaults(RV_VARIANT_BASE);
+	rv_bank_options o = rv_bank_defaults(RV_BANK_VARIANT_BASE);
 	o.capacity = 100;
 	o.half_life_ms = 0;
 	return o;

@@ -35,7 +35,7 @@ static void sql(const char *path, const char *text) {
 static void make_store(int n) {
 	rv_store *store;
 	rv_bank *bank;
-	rv_bank_options o = rv_bank_defaults(RV_VARIANT_BASE);
+	rv_bank_options o = rv_bank_defaults(RV_BANK_VARIANT_BASE);
 	folder_remove(dir);
 	assert_int_equal(mkdir(dir, 0700), 0);
 	assert_ok(rv_store_open(&store, dir, NULL));
@@ -129,7 +129,7 @@ static void stores_of_every_version(void **state) {
 		size_t size;
 		rv_store *store;
 		rv_bank *bank;
-		rv_bank_options o = rv_bank_defaults(RV_VARIANT_BASE);
+		rv_bank_options o = rv_bank_defaults(RV_BANK_VARIANT_BASE);
 		snprintf(path, sizeof path, "tests/memory/store-%d.sql", version);
 		make_store(0);
 		unlink(db_path);
@@ -166,7 +166,7 @@ static void stores_of_every_version(void **state) {
 static rv_status read_all(int64_t *count) {
 	rv_store *store;
 	rv_bank *bank;
-	rv_bank_options o = rv_bank_defaults(RV_VARIANT_BASE);
+	rv_bank_options o = rv_bank_defaults(RV_BANK_VARIANT_BASE);
 	RV_TRY(rv_store_open(&store, dir, NULL));
 	rv_status st = rv_bank_open(&bank, store, &o);
 	if (st == RV_OK) {
@@ -300,7 +300,7 @@ static void index_files(void **state) {
 	for (int i = 0; i < 6; i++) {
 		rv_store *store;
 		rv_bank *bank;
-		rv_bank_options o = rv_bank_defaults(RV_VARIANT_BASE);
+		rv_bank_options o = rv_bank_defaults(RV_BANK_VARIANT_BASE);
 		o.keep_index = 0;
 		rv_bank_stats stats;
 		if (i == 0)
@@ -333,7 +333,7 @@ static void index_files(void **state) {
 	sql(db_path, "DELETE FROM trajectories; DELETE FROM sqlite_sequence");
 	rv_store *store;
 	rv_bank *bank;
-	rv_bank_options o = rv_bank_defaults(RV_VARIANT_BASE);
+	rv_bank_options o = rv_bank_defaults(RV_BANK_VARIANT_BASE);
 	assert_ok(rv_store_open(&store, dir, NULL));
 	assert_ok(rv_bank_open(&bank, store, &o));
 	for (int i = 0; i < 5; i++)

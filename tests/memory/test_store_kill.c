@@ -68,7 +68,7 @@ static rv_status perform(rv_bank *bank, const operation *o) {
 }
 
 static rv_status open_as(const char *dir, int read_only, rv_store **store, rv_bank **bank) {
-	rv_bank_options options = rv_bank_defaults(RV_VARIANT_BASE);
+	rv_bank_options options = rv_bank_defaults(RV_BANK_VARIANT_BASE);
 	rv_store_options how = rv_store_defaults();
 	options.capacity = 100;
 	options.half_life_ms = 0;
