@@ -97,8 +97,9 @@ typedef struct rv_speculator rv_speculator;
 
 /* For one sequence of the target. The contexts are borrowed and must outlive it; draft is NULL with
  * LOOKUP. RV_ERR_INVALID: options out of bounds, or one context twice; RV_ERR_MISMATCH: another
- * vocabulary; RV_ERR_UNSUPPORTED: a tiered KV policy, or a scheduler has the sequences; TREE needs rv_context_options.n_draft of width * k (adaptive: width * 8) in both contexts
- * (RV_ERR_INVALID). Allocates all it needs. */
+ * vocabulary; RV_ERR_UNSUPPORTED: a tiered KV policy, or a scheduler has the sequences; TREE needs
+ * rv_context_options.n_draft of width * k (adaptive: width * 8) in both contexts (RV_ERR_INVALID).
+ * Allocates all it needs. */
 rv_status rv_speculator_create(rv_speculator **out, rv_context *target, rv_context *draft,
                                const rv_spec_options *options);
 void rv_speculator_destroy(rv_speculator *s); /* accepts NULL */

@@ -152,7 +152,7 @@ static rv_status open_index(rv_orchestra *o, int64_t n) {
 
 static rv_status fill_sessions(rv_orchestra *o) {
 	enum { N = RV_ORCHESTRA_SESSIONS };
-	static char ids[N][16]; /* of the process that measures: written once, the same by all */
+	static char ids[N][24]; /* of the process that measures: written once, the same by all */
 	static rv_session all[N];
 	for (int i = 0; i < N; i++) {
 		snprintf(ids[i], sizeof ids[i], "session-%d", i);
