@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH 64 /* from so many vectors on the index takes them as a batch */
+#define REPAIR_AT_LEAST 32 /* removed nodes: fewer are no burden */
+#define BATCH 64           /* from so many vectors on the index takes them as a batch */
 
 /* ---- resident figures ---- */
 
@@ -105,9 +106,19 @@ static rv_status add_figures(rv_bank *bank, const rv_bank_change *c) {
 
 /* ---- the index ---- */
 
+/* Removed nodes lengthen every search until a repair takes them out: at a third of the live ones. */
+static rv_status repair_index(rv_bank *bank) {
+	if (bank->n_stale <= REPAIR_AT_LEAST || bank->n_stale <= rv_hnsw_count(bank->index) / 3)
+		return RV_OK;
+	bank->n_stale = 0;
+	return rv_hnsw_repair(bank->index, bank->options.threads);
+}
+
 static rv_status change_index(rv_bank *bank, const rv_bank_change *c) {
 	for (int64_t i = 0; i < c->n_removed; i++)
 		RV_TRY(rv_hnsw_remove(bank->index, (uint64_t)c->removed[i]));
+	bank->n_stale += c->n_removed;
+	RV_TRY(repair_index(bank));
 	if (c->n_added < BATCH) {
 		for (int64_t i = 0; i < c->n_added; i++)
 			RV_TRY(rv_hnsw_add(bank->index, (uint64_t)c->added[i].key,

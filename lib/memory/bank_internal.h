@@ -27,7 +27,8 @@ struct rv_bank {
 	pthread_rwlock_t lock;  /* entries: written by the writer thread alone */
 	rv_bank_entry *entries; /* ascending by key */
 	int64_t n_entries, cap, n_live;
-	int64_t n_rows;           /* the writer thread's: with what is not yet committed */
+	int64_t n_rows;  /* the writer thread's: with what is not yet committed */
+	int64_t n_stale; /* the writer thread's: removed from the index since open or its last repair */
 	_Atomic int broken;       /* an index that could not follow the store: status */
 	_Atomic uint64_t changes; /* since open */
 	uint64_t saved_changes;

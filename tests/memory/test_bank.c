@@ -1,4 +1,5 @@
 /* The reasoning bank: what is added is found, filtered, aged, merged. */
+#include "memory/bank_internal.h"
 #include "tests/memory/bank_fixture.h"
 
 #include <pthread.h>
@@ -248,6 +249,12 @@ static void capacity_keeps_the_best(void **state) {
 	assert_int_equal(search(&f, 0, &how, hits), 20);
 	for (int i = 0; i < 20; i++)
 		assert_true(hits[i].quality > 39.5f / 60);
+	assert_ok(rv_bank_verify(f.bank));
+	/* and what was evicted does not stay in the graph for ever */
+	for (int v = 60; v < 120; v++)
+		assert_ok(kit_add(f.bank, v % 7, v, 0.99f));
+	rv_hnsw_stats stats = rv_hnsw_get_stats(f.bank->index);
+	assert_true(stats.live == 20 && stats.removed > 0 && stats.removed <= 33);
 	assert_ok(rv_bank_verify(f.bank));
 	end(&f);
 }
