@@ -72,7 +72,7 @@ static size_t region_bytes(const handed *h) {
 /* ---- in the child ---- */
 
 static int fail(handed *h, rv_status status, const char *what, const char *why) {
-	h->status = status;
+	h->status = (int32_t)status;
 	snprintf(h->message, sizeof h->message, "%s: %s", what, why);
 	return 0;
 }

@@ -36,7 +36,7 @@ object() {
 	rm -r "$dir/build" "$dir/x.o"
 }
 
-echo 1..12
+echo 1..14
 # Sanitizers and coverage add data and calls of their own to the objects.
 case ${RV_VARIANT:-release} in release | debug) build=${RV_BUILD:-build} ;; *) build= ;; esac
 scripts/check-layers.sh . "$build" >"$dir/out" 2>&1
