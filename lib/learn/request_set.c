@@ -264,7 +264,8 @@ static rv_status find_topical(rv_request_set *set) {
 				uses[n++] = (use){h, i, q->topic, w};
 		}
 	}
-	qsort(uses, (size_t)n, sizeof *uses, use_order);
+	if (n > 0) /* without words there is no table, and qsort wants one */
+		qsort(uses, (size_t)n, sizeof *uses, use_order);
 	for (int64_t i = 0, end; i < n; i = end) {
 		for (end = i; end < n && uses[end].hash == uses[i].hash;)
 			end++;
