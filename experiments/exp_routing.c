@@ -312,7 +312,7 @@ static const rv_experiment routing = {
         .plot = "t13_routing",
         RV_EXPERIMENT_PARTS,
         RV_EXPERIMENT_FACTS,
-        .budget_s = {2, 10, 60},
+        .budget_s = {4, 10, 60},
         .min_n = 10,
         .max_n = {10, 12, 40},
 };

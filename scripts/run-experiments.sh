@@ -19,6 +19,10 @@ wanted() { # ID
 	return 1
 }
 
+measured() { # TSV: does it hold a point with numbers? Nothing else can be drawn.
+	[ -r "$1" ] && awk -F '\t' 'NR > 1 && $2 == "ok" { found = 1 } END { exit !found }' "$1"
+}
+
 ids=$(sed -n 's/^\(T[0-9]*\) .*/\1/p' $list | tr '\n' ' ')
 for id in $(printf '%s' "$only" | tr ',' ' '); do
 	case " $ids " in *" $id "*) ;; *) fail "ONLY=$id: no such experiment; there are: $ids" ;; esac
@@ -40,10 +44,12 @@ while read -r id program name plot; do
 	fi
 	if ! command -v gnuplot >/dev/null 2>&1; then
 		why='gnuplot not installed'
-	elif [ -r "$results/data/$name.tsv" ] && [ "$(wc -l <"$results/data/$name.tsv")" -gt 1 ]; then
+	elif measured "$results/data/$name.tsv"; then
 		footer=$("$build/bin/report" --results "$results" --footer "$name") || failed=1
 		gnuplot -e "data='$results/data/$name.tsv'; out='$results/plots/$name'; footer='$footer'" \
 			"scripts/plots/$plot" || failed=1
+	else
+		rm -f "$results/plots/$name".* # of an earlier run, whose numbers are gone
 	fi
 done <$list
 

@@ -11,6 +11,7 @@ n = words(timed)
 # ms, as documented
 bound(p) = p[1:5] eq 'total' ? 1 : p eq 'session_lookup' ? 0.1 : p eq 'pattern_search' ? 2 : NaN
 sizes = 'bytes_per_entry bytes_per_session bytes_per_witness'
+any = words(has('bytes_per_entry').has('bytes_per_session').has('bytes_per_witness'))
 bytes_of(name) = has(name) eq '' ? NaN : number_of(word(has(name), 1), name)
 
 do for [form in 'svg png'] {
@@ -61,7 +62,7 @@ do for [form in 'svg png'] {
 	set xlabel ''
 	set ylabel 'bytes' textcolor rgb ink
 	set xrange [0.4:3.6]
-	set yrange [0:*]
+	if (any) { set yrange [0:*] } else { set yrange [0:1] } # nothing to scale by is an error
 	set xtics ('pattern' 1, 'session' 2, 'witness' 3)
 	unset ytics
 	set ytics nomirror textcolor rgb ink

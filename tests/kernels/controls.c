@@ -314,7 +314,7 @@ const control controls[] = {
         {"merge of attention that rounds otherwise", set_merge, check_attn_block, 0, "then attn_merge",
          0},
         {"empty slot", set_missing, check_full_table, 0, "attn_merge", 0},
-        {"distance that misses the last element", set_l2_drops_last, check_l2_f32, 0, "expected", 0},
+        {"distance that misses the last element", set_l2_drops_last, check_l2_f32, 0, "l2_f32", 0},
         {"distance that hides a NaN", set_dot_hides_nan, check_dot_f32, 0, "a NaN gave", 0},
         {"one sum of three missing", set_cosine_zero, check_cosine_f32, 0, "expected", 0},
         {"one row rounded otherwise", set_rows_one_bit, check_dot_rows_f32, 0, "differs in a bit", 0},
