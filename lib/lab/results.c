@@ -279,7 +279,7 @@ int rv_results_find_point(const rv_results *r, const char *label) {
 	for (int p = 0; p < r->n_points; p++)
 		if (label_matches(r->points[p].label, label)) {
 			if (found >= 0)
-				return -1;
+				return RV_SEVERAL_POINTS;
 			found = p;
 		}
 	return found;

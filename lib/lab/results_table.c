@@ -120,7 +120,9 @@ static rv_status judge_measured(const rv_results *r, const rv_documented_row *ro
 	int higher = r->exp->metrics[m].better == RV_HIGHER;
 	int first = row->point[0] != 0 ? rv_results_find_point(r, row->point) : 0;
 	int n = row->point[0] != 0 ? first >= 0 : r->n_points;
-	static const rv_measured elsewhere = {NAN, NAN, NAN, NULL, "point not part of this run"};
+	const char *why =
+	        first == RV_SEVERAL_POINTS ? "several points are meant" : "point not part of this run";
+	const rv_measured elsewhere = {NAN, NAN, NAN, NULL, why};
 	j->verdict = rv_judge(row, higher, &elsewhere, &j->reason);
 	rv_measured *measured = NULL;
 	if (n == 0)
