@@ -26,7 +26,7 @@ do for [form in 'svg png'] {
 	set title 'Median with 95 % interval, and 99th percentile, of single calls'
 	set xlabel 'milliseconds' textcolor rgb ink
 	set logscale x 10
-	set xrange [1e-4:100]
+	set xrange [1e-4:3000] # room for the key
 	set format x '%g'
 	set yrange [n + 0.6:0.4]
 	set grid noytics
