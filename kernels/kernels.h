@@ -159,11 +159,15 @@ typedef struct rv_peak {
  *                be readable. Before the first block max is -inf and sum 0, and o is not read. o is not
  *                divided by sum. Values accumulate in ascending key order
  * attn_rows      attn_block to the bit, with the block's keys and values as rows of f16 where they
- * stand; head_dim a multiple of 16; of both arrays the pointers up to the next multiple of 16 of the
- * largest n_keys must be rows that can be read attn_merge     the same with a block (o2, max2, sum2)
- * that attn_block took from nothing: to the bit what attn_block gives at once attn_finish    o /= sum
- * (zeros where sum is 0; o is not read there) dot_f32        *out = sum x y l2_f32         *out = sum
- * (x - y)^2: squared Euclidean distance l1_f32         *out = sum |x - y|: Manhattan distance
+ *                stand; head_dim a multiple of 16; of both arrays the pointers up to the next multiple
+ *                of 16 of the largest n_keys must be rows that can be read. next_keys, next_values: 64
+ *                rows each that will be asked for next, fetched into the cache meanwhile; NULL: none
+ * attn_merge     the same with a block (o2, max2, sum2) that attn_block took from nothing: to the bit
+ *                what attn_block gives at once
+ * attn_finish    o /= sum (zeros where sum is 0; o is not read there)
+ * dot_f32        *out = sum x y
+ * l2_f32         *out = sum (x - y)^2: squared Euclidean distance
+ * l1_f32         *out = sum |x - y|: Manhattan distance
  * cosine_f32     out[0..2] = sum x y, sum x x, sum y y, in one pass (rv_cosine_similarity)
  * dot_rows_f32   out[r] = dot_f32(x, rows[r]) to the bit, for rows that lie anywhere; a row is fetched
  *                while those before it are summed

@@ -17,6 +17,7 @@ typedef struct attn_tile {
 	float *o;
 	const float *kt, *v;
 	const rv_f16 *const *keys, *const *values;
+	const rv_f16 *const *next_keys, *const *next_values; /* rows to be fetched; NULL: none */
 	const int32_t *n_keys;
 	int64_t head_dim, shared; /* keys that all queries with any key see */
 	float p[ATTN_TILE * RV_ATTN_BLOCK];
@@ -100,6 +101,13 @@ INLINE vec load_value(const attn_tile *t, int64_t j, int64_t d, int half, int ma
 	            : load_tile(t->v + j * t->head_dim + d, masked, mask);
 }
 
+/* Into the second level: the first has no room for two blocks. Row by row between the sums, since the
+ * fetches that can be under way at once are few. */
+INLINE void fetch_row(const rv_f16 *row, int64_t n) {
+	for (int64_t i = 0; i < n; i += 64 / (int64_t)sizeof *row)
+		__builtin_prefetch(row + i, 0, 2);
+}
+
 /* o := left o + right p v, n_rows queries from the tile's first on, n_vecs vectors from dimension d on.
  * Queries share the keys that all of them see; the rest is added query by query, so that an unseen
  * value (perhaps not finite) is never multiplied by a zero. */
@@ -112,8 +120,13 @@ INLINE void weigh_tile(const attn_tile *t, int64_t d, int n_rows, int n_vecs, in
 		for (int c = 0; c < n_vecs; c++)
 			acc[i][c] = vec_zero();
 	}
+	const int fetch = half && d == 0 && t->next_keys;
 	for (int64_t j = 0; j < t->shared; j++) {
 		vec row[8];
+		if (fetch) {
+			fetch_row(t->next_keys[j], t->head_dim);
+			fetch_row(t->next_values[j], t->head_dim);
+		}
 		UNROLL
 		for (int c = 0; c < n_vecs; c++)
 			row[c] = load_value(t, j, d + VEC_LANES * c, half, masked, mask);
@@ -323,18 +336,21 @@ void LEVEL_NAME(rv_attn_block)(float *o, float *max, float *sum, const float *q,
 	attn_tile t;
 	t.kt = kt;
 	t.v = v;
-	t.keys = t.values = NULL;
+	t.keys = t.values = t.next_keys = t.next_values = NULL;
 	t.head_dim = head_dim;
 	attend_tiles(&t, o, max, sum, q, n_keys, n_q);
 }
 
 void LEVEL_NAME(rv_attn_rows)(float *o, float *max, float *sum, const float *q,
                               const rv_f16 *const *keys, const rv_f16 *const *values,
+                              const rv_f16 *const *next_keys, const rv_f16 *const *next_values,
                               const int32_t *n_keys, int64_t n_q, int64_t head_dim) {
 	attn_tile t;
 	t.kt = t.v = NULL;
 	t.keys = keys;
 	t.values = values;
+	t.next_keys = next_keys;
+	t.next_values = next_values;
 	t.head_dim = head_dim;
 	attend_tiles(&t, o, max, sum, q, n_keys, n_q);
 }

@@ -84,9 +84,12 @@ void rv_attn_block_ref(float *o, float *max, float *sum, const float *q, const f
 }
 
 void rv_attn_rows_ref(float *o, float *max, float *sum, const float *q, const rv_f16 *const *keys,
-                      const rv_f16 *const *values, const int32_t *n_keys, int64_t n_q,
+                      const rv_f16 *const *values, const rv_f16 *const *next_keys,
+                      const rv_f16 *const *next_values, const int32_t *n_keys, int64_t n_q,
                       int64_t head_dim) {
 	const block b = {NULL, NULL, keys, values, head_dim};
+	(void)next_keys;
+	(void)next_values;
 	for (int64_t i = 0; i < n_q; i++, q += head_dim, o += head_dim) {
 		attend(o, max + i, sum + i, q, &b, n_keys[i]);
 	}

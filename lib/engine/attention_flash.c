@@ -101,24 +101,37 @@ static int64_t keys_in(int64_t n_keys, int64_t block) {
 	return within(n_keys - block * BLOCK, 0, BLOCK);
 }
 
+/* The rows of the block at hand and of the one after it, in turns. */
+typedef struct rows_ahead {
+	rv_attn_rows at[2];
+	int now, known; /* known: at[now] holds the block to come */
+} rows_ahead;
+
 /* The queries of a tile against block b, the next of `keys`, which end with its n_keys: into results as
  * attn_block has them. */
 static void attend_block(const rv_attn_job *j, const rv_attn_item *item, const flash_scratch *s,
-                         rv_attn_keys *keys, int64_t n_keys, int64_t b, float *o, float *max,
-                         float *sum) {
+                         rv_attn_keys *keys, rows_ahead *ahead, int64_t n_keys, int64_t b, float *o,
+                         float *max, float *sum) {
 	enum { FEW = 6 }; /* queries: so many share an element that is decoded on the way */
 	const rv_kernels *k = j->c->k;
 	int64_t d = j->head_dim, n = keys_in(n_keys, b), n_q = item->n_tokens * j->group;
-	rv_attn_rows rows;
+	int64_t next = (b + 1) * BLOCK, n_next = keys_in(n_keys, b + 1);
 	for (int64_t r = 0; r < n_q; r++) {
 		int64_t seen = (int64_t)j->rows[item->row + r / j->group].position + 1;
 		s->n_keys[r] = (int32_t)keys_in(seen, b);
 	}
-	rv_attn_prefetch(keys, (b + 1) * BLOCK, keys_in(n_keys, b + 1));
-	if (n_q <= FEW && d % 16 == 0 && rv_attn_find(keys, b * BLOCK, n, &rows)) {
-		k->attn_rows(o, max, sum, s->q, rows.keys, rows.values, s->n_keys, n_q, d);
+	int few = n_q <= FEW && d % 16 == 0;
+	const rv_attn_rows *rows = &ahead->at[ahead->now];
+	if (few && (ahead->known || rv_attn_find(keys, b * BLOCK, n, &ahead->at[ahead->now]))) {
+		ahead->now ^= 1;
+		const rv_attn_rows *then = &ahead->at[ahead->now];
+		ahead->known = n_next > 0 && rv_attn_find(keys, next, n_next, &ahead->at[ahead->now]);
+		k->attn_rows(o, max, sum, s->q, rows->keys, rows->values,
+		             ahead->known ? then->keys : NULL, ahead->known ? then->values : NULL,
+		             s->n_keys, n_q, d);
 		return;
 	}
+	rv_attn_prefetch(keys, next, n_next);
 	rv_attn_load(keys, b * BLOCK, n, s->kt, s->v);
 	k->attn_block(o, max, sum, s->q, s->kt, s->v, s->n_keys, n_q, d);
 }
@@ -126,9 +139,10 @@ static void attend_block(const rv_attn_job *j, const rv_attn_item *item, const f
 static void attend_tile(const rv_attn_job *j, const rv_attn_item *item, const flash_scratch *s) {
 	int64_t n_keys = keys_of(j, item);
 	rv_attn_keys keys = rv_attn_open_keys(j, item, n_keys, s->segments);
+	rows_ahead ahead = {.known = 0};
 	open_tile(j, item, s);
 	for (int64_t b = 0; b < blocks_of(n_keys); b++)
-		attend_block(j, item, s, &keys, n_keys, b, s->o, s->max, s->sum);
+		attend_block(j, item, s, &keys, &ahead, n_keys, b, s->o, s->max, s->sum);
 	close_tile(j, item, s);
 }
 
@@ -177,11 +191,12 @@ static rv_status attend_parts(void *arg, int64_t begin, int64_t end, int thread)
 		rv_attn_item item = rv_attn_item_at(j, i);
 		int64_t n_keys = keys_of(j, &item), n = blocks_of(n_keys);
 		rv_attn_keys keys = rv_attn_open_keys(j, &item, n_keys, s.segments);
+		rows_ahead ahead = {.known = 0};
 		open_tile(j, &item, &s);
 		for (int64_t b = part * n / j->n_parts; b < (part + 1) * n / j->n_parts; b++) {
 			partial p = partial_at(j, i, b);
 			begin_rows(p.max, p.sum, j->group);
-			attend_block(j, &item, &s, &keys, n_keys, b, p.o, p.max, p.sum);
+			attend_block(j, &item, &s, &keys, &ahead, n_keys, b, p.o, p.max, p.sum);
 		}
 	}
 	return RV_OK;

@@ -53,7 +53,8 @@ static void run_attn_rows(const rv_kernels *k, const bench_case *c, data *d) {
 		F(3)[i] = -INFINITY;
 		F(3)[c->a + i] = 0;
 	}
-	k->attn_rows(F(0), F(3), F(3) + c->a, F(1), rows, rows + RV_ATTN_BLOCK, d->n_keys, c->a, c->b);
+	k->attn_rows(F(0), F(3), F(3) + c->a, F(1), rows, rows + RV_ATTN_BLOCK, NULL, NULL, d->n_keys,
+	             c->a, c->b);
 }
 static void run_attn_merge(const rv_kernels *k, const bench_case *c, data *d) {
 	k->attn_merge(F(0), F(3), F(4), F(1), F(2), F(2) + c->a, c->a, c->b);
