@@ -9,10 +9,10 @@
  * a teacher, (1 - w) of that and w T^2 KL(teacher || student) at temperature T (Hinton, Vinyals, Dean
  * 2015). AdamW: Loshchilov and Hutter 2019; decay is not applied to norms and biases.
  *
- * Determinism: the sequences of a step are cut into pieces of 512 tokens or one longer sequence;
+ * Determinism: the sequences of a step are cut into pieces of piece_tokens or one longer sequence;
  * piece i adds its gradient to slice i mod n_slices in ascending order, and slices are added in order.
- * So for one build, feature level, kind of products and n_slices the result has the same bits for any
- * number of threads; at most n_slices threads have work.
+ * So for one build, feature level, kind of products, piece_tokens and n_slices the result has the same
+ * bits for any number of threads; at most n_slices threads have work.
  *
  * One caller at a time a trainer.
  */
@@ -24,6 +24,7 @@
 #include "base/status.h"
 #include "base/threads.h"
 #include "learn/train_schedule.h"
+#include "model/adapter.h"
 #include "model/arch.h"
 #include "model/model.h"
 #include "model/tokenizer.h"
@@ -49,6 +50,7 @@ typedef struct rv_trainer_options {
 	                    * model's own weights are frozen */
 	double lora_alpha; /* scale of the adapters is alpha / rank; default 16 */
 	const char *lora_targets; /* "q,k,v,o,gate,up,down" or some of them; NULL: all */
+	const char *lora_layers;  /* "2,4,6": the layers that get adapters, from 0; NULL: all */
 	int segments;             /* 1: attention does not cross the token segment_token; default 0 */
 	int64_t segment_token;    /* default 0 */
 
@@ -67,6 +69,8 @@ typedef struct rv_trainer_options {
 	int products;               /* rv_products; default F32 */
 	int checkpoint_activations; /* 1: keep only the input of each layer and compute the rest again
 	                             * going back: a third more work, a fraction of the memory */
+	int64_t piece_tokens;       /* of a piece, see above; default 512. Less: short steps are shared
+	                             * by more threads, in less memory; changes the bits of a result */
 	int64_t n_slices;           /* see above; default 4; changes the bits of a result, memory of one
 	                             * gradient each */
 	int64_t n_threads;          /* 0: rv_threads_default_count() */
@@ -88,7 +92,26 @@ rv_status rv_trainer_create(rv_trainer **out, const rv_arch *arch, const rv_hpar
 /* The same from the weights of a model, decoded to f32 (the model is not needed afterwards). */
 rv_status rv_trainer_create_from(rv_trainer **out, const rv_model *model, const rv_model *teacher,
                                  const rv_trainer_options *options);
+/* LoRA on a frozen model, continued from an adapter: what is trained are its matrices, with their ranks
+ * and scales (the lora_* options are not looked at). start NULL: as rv_trainer_create_from, lora_rank
+ * (which must not be 0) on lora_layers x lora_targets, A random, B 0. Neither model nor adapter is
+ * needed afterwards. RV_ERR_MISMATCH: an adapter of another shape; RV_ERR_UNSUPPORTED names a matrix
+ * that is no projection of a layer. */
+rv_status rv_trainer_create_lora(rv_trainer **out, const rv_model *model, const rv_adapter *start,
+                                 const rv_trainer_options *options);
 void rv_trainer_destroy(rv_trainer *t); /* accepts NULL */
+
+/* What was trained with LoRA, as an adapter of the model (of the trainer's shape) under a name; one
+ * reference. RV_ERR_INVALID: a trainer of all weights. */
+rv_status rv_trainer_adapter(rv_adapter **out, const rv_trainer *t, const rv_model *model,
+                             const char *name);
+/* The run begins anew in the same memory: LoRA as of rv_trainer_create_lora with this `start` (of the
+ * same layers, roles and ranks; scales are taken over) or, with NULL, random under `seed`; moments,
+ * step, tokens and what was accumulated are cleared, the schedule is `schedule` (NULL: as it was). For
+ * many short runs on one model: nothing is decoded or allocated. RV_ERR_INVALID: a trainer of all
+ * weights; RV_ERR_MISMATCH: other matrices; on failure nothing is changed. */
+rv_status rv_trainer_restart(rv_trainer *t, const rv_adapter *start, int64_t seed,
+                             const rv_schedule *schedule);
 
 const rv_trainer_options *rv_trainer_get_options(const rv_trainer *t);
 const rv_arch *rv_trainer_arch(const rv_trainer *t);
@@ -111,9 +134,10 @@ typedef struct rv_train_record {
 	int64_t step;         /* number of the update, from 0 */
 	int64_t n_tokens;     /* of this step */
 	int64_t tokens_total; /* of all steps, this one included */
-	double loss;          /* what is minimised */
-	double cross_entropy; /* nats a token; equal to loss without a teacher */
+	double loss;          /* what is minimised, the penalty included */
+	double cross_entropy; /* nats a token; equal to loss without a teacher and penalty */
 	double kl;            /* KL(teacher || student) at the temperature, nats; 0 without a teacher */
+	double penalty;       /* of elastic weight consolidation (ewc.h), nats; 0 without */
 	double gradient_norm; /* before clipping */
 	double learning_rate;
 	double seconds;     /* of accumulate and update together */
@@ -177,7 +201,7 @@ int64_t rv_trainer_n_tensors(const rv_trainer *t);
 rv_train_tensor rv_trainer_tensor(const rv_trainer *t, int64_t i);
 
 /* The gradient accumulated since the last update, of tensor i (which is trained): [rows, cols], of the
- * weighted mean loss. */
+ * weighted mean loss, without a penalty. */
 rv_status rv_trainer_gradient(const rv_trainer *t, int64_t i, float *out);
 
 /* Checkpoint: weights, moments, step, tokens, and `note`, bytes the caller wants back (say, where its
