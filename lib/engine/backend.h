@@ -78,20 +78,28 @@ typedef struct rv_product {
 	int64_t layer;
 } rv_product;
 
-/* Sets of adapters of a context, and which one each row of a product uses. */
+/* One version of a set of adapters: immutable, shared by the context and the sequences that go on with
+ * it (adapter_sets.c). */
 typedef struct rv_adapter_set {
 	rv_adapter_use uses[RV_ADAPTER_SET_USES];
 	int n;
+	int64_t n_refs;
+	uint64_t version;            /* 0: the empty one */
+	struct rv_adapter_set *next; /* among those nobody refers to */
 } rv_adapter_set;
 
 #define RV_MAX_PRODUCTS 3 /* of a matmul call */
 typedef struct rv_deltas {
-	const rv_adapter_set *sets; /* [RV_ADAPTER_SETS] */
+	rv_adapter_set *const *of_seq; /* [n_seqs] what the rows of a sequence are computed with */
 	const rv_row *rows;
 	float *low;      /* scratch [RV_MAX_PRODUCTS, n_batch, width]: scaled A x, 64-byte aligned */
 	int64_t n_batch; /* most rows */
-	int64_t width;   /* of the widest set: sum of its ranks, each rounded up to 16 */
+	int64_t width;   /* at least the sum of any set's ranks, each rounded up to 16 */
 } rv_deltas;
+
+static inline int64_t rv_deltas_round(int64_t rank) {
+	return (rank + 15) & ~(int64_t)15;
+}
 
 typedef struct rv_backend rv_backend;
 

@@ -141,6 +141,7 @@ static rv_status create_into(rv_context *ctx, const rv_context_options *options)
 	rv_cpu_options cpu = cpu_options(o, ctx->model);
 	RV_TRY(rv_context_kv_limit(o, hp,
 	                           activation_bytes(hp, o->n_batch) +
+	                                   rv_context_sets_bytes(o->n_batch) +
 	                                   rv_cpu_scratch_bytes(&cpu, o->n_threads) +
 	                                   rv_draft_rows_bytes(hp, o->kv_type, o->n_draft)));
 	RV_TRY(rv_context_kv_open(ctx));
@@ -161,9 +162,7 @@ static rv_status create_into(rv_context *ctx, const rv_context_options *options)
 	RV_TRY(RV_ALLOC(&ctx->length, o->n_seqs, "sequences"));
 	RV_TRY(RV_ALLOC(&ctx->seq_adapter, o->n_seqs, "sequences"));
 	RV_TRY(RV_ALLOC(&ctx->old_length, o->n_seqs, "sequences"));
-	RV_TRY(rv_context_set_adapters(ctx, 0, o->adapters, o->n_adapters));
-	o->adapters = ctx->sets[0].uses;
-	return RV_OK;
+	return rv_context_sets_open(ctx);
 }
 
 rv_status rv_context_create(rv_context **out, rv_model *model, const rv_context_options *options) {
@@ -198,7 +197,7 @@ void rv_context_destroy(rv_context *ctx) {
 	rv_free(ctx->length);
 	rv_free(ctx->old_length);
 	rv_free(ctx->seq_adapter);
-	rv_context_drop_adapters(ctx);
+	rv_context_sets_close(ctx);
 	rv_model_release(ctx->model);
 	rv_free(ctx);
 }
@@ -219,8 +218,12 @@ void rv_context_set_cancel(rv_context *ctx, int (*cancelled)(void *user), void *
 	ctx->cancelled = cancelled;
 	ctx->cancel_user = user;
 }
-void rv_context_set_hooks(rv_context *ctx, const rv_hooks *hooks) {
-	ctx->hooks = hooks ? *hooks : (rv_hooks){0};
+rv_status rv_context_set_hooks(rv_context *ctx, const rv_hooks *hooks) {
+	if (hooks && (hooks->roles & ~RV_ROLES_LAYER))
+		return rv_fail(RV_ERR_INVALID, "hooks: roles %#x are not all projections of a layer",
+		               (unsigned)hooks->roles);
+	ctx->hooks = hooks && hooks->site ? *hooks : (rv_hooks){0};
+	return RV_OK;
 }
 
 /* ---- evaluation ---- */
@@ -253,6 +256,7 @@ static rv_status admit_row(rv_context *ctx, const rv_row *r, int64_t i) {
 		               (long long)i, r->seq, (long long)ctx->options.n_ctx);
 	if (ctx->length[r->seq] == 0)
 		ctx->seq_adapter[r->seq] = r->adapter;
+	rv_context_sets_admit(ctx, r, ctx->length[r->seq]);
 	if (r->adapter != ctx->seq_adapter[r->seq])
 		return rv_fail(RV_ERR_INVALID,
 		               "row %lld: set of adapters %d, but sequence %d was begun with %d",
@@ -278,6 +282,7 @@ static const rv_row *numbered(rv_context *ctx, const rv_row *rows, int64_t n, in
 static rv_status eval_rows(rv_context *ctx, const rv_row *rows, int64_t n) {
 	int64_t n_outputs = 0;
 	int32_t number = ctx->drafts.n + 1;
+	ctx->adapted = 0;
 	for (int64_t i = 0; i < n; i++) {
 		RV_TRY(admit_row(ctx, &rows[i], i));
 		n_outputs += rows[i].flags != 0;
@@ -302,6 +307,8 @@ rv_status rv_context_eval(rv_context *ctx, const rv_row *rows, int64_t n) {
 	size_t bytes = (size_t)ctx->options.n_seqs * sizeof *ctx->length;
 	int32_t n_drafts = ctx->drafts.n;
 	ctx->n_outputs = 0;
+	if (ctx->sets.n_follows)
+		RV_TRY(rv_context_poll_slots(ctx));
 	memcpy(ctx->old_length, ctx->length, bytes);
 	rv_status st = eval_rows(ctx, rows, n);
 	if (st != RV_OK) {
@@ -310,10 +317,12 @@ rv_status rv_context_eval(rv_context *ctx, const rv_row *rows, int64_t n) {
 			rv_kv_tiers_rollback(ctx->tiers);
 		rv_context_kv_restore(ctx);
 		ctx->n_outputs = 0;
-	} else if (ctx->tiers) {
-		rv_context_tiers_end(ctx);
+		return st;
 	}
-	return st;
+	if (ctx->tiers)
+		rv_context_tiers_end(ctx);
+	rv_context_sets_commit(ctx, rows, n);
+	return RV_OK;
 }
 
 /* Slot of a row of the last eval that asked for `flag`; -1 when it did not. Slots are in row order. */

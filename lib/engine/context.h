@@ -17,6 +17,7 @@
 #include "kernels/kernels.h"
 #include "model/adapter.h"
 #include "model/model.h"
+#include "model/site.h"
 
 #include <stdint.h>
 
@@ -71,7 +72,9 @@ typedef struct rv_context_options {
 	size_t l1d_bytes, l2_bytes; /* caches that attention's tiles are cut for; 0: this machine's */
 	const rv_adapter_use *adapters; /* of set 0, as rv_context_set_adapters; NULL: none */
 	int n_adapters;
-	rv_log log; /* the threads' report: a warning when some do not run or are not bound */
+	int pin_adapters; /* 1: a sequence keeps the version of its set that it began with; 0 (default):
+	                     a swap reaches it at its next token */
+	rv_log log;       /* the threads' report: a warning when some do not run or are not bound */
 } rv_context_options;
 
 /* Tokens that a cache of its own budget holds at most (8192 pages of 64). */
@@ -184,8 +187,9 @@ int32_t rv_seq_adapter(const rv_context *ctx, int32_t seq);
 /* ---- adapters ---- */
 
 enum {
-	RV_ADAPTER_SETS = 8,    /* of a context */
-	RV_ADAPTER_SET_USES = 8 /* adapters that a set adds up */
+	RV_ADAPTER_SETS = 128,    /* of a context */
+	RV_ADAPTER_SET_USES = 8,  /* adapters that a set adds up */
+	RV_ADAPTER_SWAP_RANK = 64 /* sum of a set's ranks up to which changing it allocates nothing */
 };
 
 /* Rows that name the set are computed with W + sum of scale * alpha / rank * B A. All sets are empty at
@@ -195,20 +199,57 @@ enum {
  * RV_ERR_MISMATCH: an adapter for another shape. Allocates; n 0 empties the set. */
 rv_status rv_context_set_adapters(rv_context *ctx, int32_t set, const rv_adapter_use *uses, int n);
 
+/* The same while sequences hold tokens: a hot swap. It takes effect with the next eval, as a whole, so
+ * every token is computed under exactly one version. A sequence that held tokens before keeps their
+ * keys and values and is *mixed* from its next token on, until it is emptied: it is never taken into a
+ * prefix cache nor resumed as what it is not. What begins afterwards, or anew, is as if the set had
+ * always been so. With rv_context_options.pin_adapters a sequence stays with the version it began with
+ * instead. */
+rv_status rv_context_swap_adapters(rv_context *ctx, int32_t set, const rv_adapter_use *uses, int n);
+
+/* The set is what the slot's newest adapter makes it, times `scale`: taken over at the start of each
+ * eval, as by rv_context_swap_adapters. A sequence that took pages from a prefix cache is first
+ * evaluated under the version of these. NULL, or setting or swapping the set, ends it; the set stays as
+ * it is. The slot outlives that or the context, and is for models of this shape (RV_ERR_MISMATCH). */
+struct rv_adapter_slot;
+rv_status rv_context_follow_slot(rv_context *ctx, int32_t set, struct rv_adapter_slot *slot,
+                                 double scale);
+/* Takes over the newest of all followed slots now, not only with the next eval. */
+rv_status rv_context_poll_slots(rv_context *ctx);
+
 /* What the adapters of a set are, as a number: another one after every change, 0 for an empty set. Keys
  * and values computed under one number are valid under no other. */
 uint64_t rv_context_adapter_version(const rv_context *ctx, int32_t set);
+/* The number that all keys and values of a sequence were computed under; RV_ADAPTER_MIXED when under
+ * several, 0 for no such sequence or an empty one. */
+#define RV_ADAPTER_MIXED UINT64_MAX
+uint64_t rv_seq_adapter_version(const rv_context *ctx, int32_t seq);
 
 /* ---- hooks ----
- * A table handed in at set-up; learn/ will use it to observe and add to the output of a named site
- * without engine/ knowing about it. All NULL: no cost. */
+ * How learning observes a projection of a layer, and adds to it, without engine/ knowing about it. */
+
+/* One projection of one layer, for the rows of a batch (in the last layer only those that want output;
+ * no call when none does). Of a draft row `parent` is its own number, > 0; of others -1. */
+typedef struct rv_site_view {
+	rv_role role;
+	int64_t layer;
+	const rv_row *rows;
+	int64_t n_rows, n_input, n_output;
+	const float *input;    /* [n_rows, n_input] */
+	float *output;         /* [n_rows, n_output] with bias and adapters; may be changed */
+	const float *residual; /* [n_rows, n_output] what the output is about to be added to; NULL where
+	                          the role does not end in the residual stream (model/site.h) */
+} rv_site_view;
+
 typedef struct rv_hooks {
-	/* Called for each hooked layer after attention output projection, before the residual is added:
-	 * x [n_rows, n_embd], may be changed in place. rows are the batch's; in the last layer only
-	 * those that want output, and no call when none does. */
-	rv_status (*attn_out)(void *user, int64_t layer, const rv_row *rows, int64_t n_rows, float *x);
+	/* Called by the thread that evaluates; a failure ends the eval with it. NULL: no hooks. */
+	rv_status (*site)(void *user, const rv_site_view *view);
+	uint32_t roles;        /* that it is called for, RV_ROLE_BITs (rv_site_roles) */
+	const uint8_t *layers; /* [n_layers] not 0: hooked; NULL: all. Borrowed */
 	void *user;
 } rv_hooks;
-void rv_context_set_hooks(rv_context *ctx, const rv_hooks *hooks);
+
+/* Copied; NULL: none, which costs nothing. RV_ERR_INVALID: a role that is no projection of a layer. */
+rv_status rv_context_set_hooks(rv_context *ctx, const rv_hooks *hooks);
 
 #endif

@@ -30,6 +30,26 @@ typedef struct rv_context_pieces {
 	int32_t n_seqs;
 } rv_context_pieces;
 
+/* Sets of adapters, and under which version of theirs sequences stand (adapter_sets.c). */
+typedef struct rv_context_sets {
+	rv_adapter_set *now[RV_ADAPTER_SETS]; /* their newest versions */
+	uint64_t n_settings[RV_ADAPTER_SETS]; /* how often they were set, not swapped */
+	rv_adapter_set empty, *unused;
+	uint64_t n_versions;
+	struct {
+		struct rv_adapter_slot *slot; /* NULL: follows none */
+		double scale;
+		uint64_t seen; /* version of the slot it has */
+	} follows[RV_ADAPTER_SETS];
+	int n_follows;
+	/* [n_seqs] */
+	rv_adapter_set **of_seq; /* what the next rows are computed with */
+	uint64_t *seq_version;   /* what all keys and values were, or RV_ADAPTER_MIXED */
+	uint8_t *seq_held;       /* the next rows are computed with of_seq, whatever is newer */
+	rv_adapter_use first[RV_ADAPTER_SET_USES]; /* the options' */
+	int n_first;
+} rv_context_sets;
+
 struct rv_context {
 	rv_context_options options;
 	rv_model *model;
@@ -42,9 +62,9 @@ struct rv_context {
 	rv_draft_rows drafts;
 	rv_row *piece; /* [n_batch] rows with draft rows' numbers; NULL: there are none */
 	rv_hooks hooks;
-	rv_adapter_set sets[RV_ADAPTER_SETS];
-	rv_deltas deltas; /* width 0: no set has adapters */
-	uint64_t set_version[RV_ADAPTER_SETS], n_versions;
+	rv_context_sets sets;
+	rv_deltas deltas;
+	int adapted;          /* some row of this call has adapters */
 	int32_t *seq_adapter; /* [n_seqs] the set a sequence was begun with */
 	int (*cancelled)(void *user);
 	void *cancel_user;
@@ -89,7 +109,32 @@ void rv_context_tiers_begin(rv_context *ctx);
 rv_status rv_context_tiers_piece(rv_context *ctx, const rv_row *rows, int64_t *n);
 void rv_context_tiers_end(rv_context *ctx);
 
-/* Releases what rv_context_set_adapters holds (adapters.c). */
-void rv_context_drop_adapters(rv_context *ctx);
+/* Sets of adapters (adapter_sets.c). */
+size_t rv_context_sets_bytes(int64_t n_batch); /* of scratch */
+rv_status rv_context_sets_open(rv_context *ctx);
+void rv_context_sets_close(rv_context *ctx);
+rv_adapter_set *rv_adapter_set_retain(rv_adapter_set *set);
+void rv_adapter_set_release(rv_context *ctx, rv_adapter_set *set); /* accepts NULL */
+/* Which version a row of a sequence is computed with: of an empty sequence the newest of the row's set.
+ * `length`: tokens it holds before the row. */
+void rv_context_sets_admit(rv_context *ctx, const rv_row *row, int64_t length);
+/* These rows were evaluated. */
+void rv_context_sets_commit(rv_context *ctx, const rv_row *rows, int64_t n);
+/* What a sequence was given stands under this version of its set (kept by who took it out; version:
+ * rv_seq_adapter_version). hold: its next rows are computed with it too. */
+void rv_seq_put_set(rv_context *ctx, int32_t seq, rv_adapter_set *set, uint64_t version, int hold);
+void rv_seq_copy_set(rv_context *ctx, int32_t from, int32_t to);
+
+/* Under what a sequence stands, for who takes its keys and values out and puts them back later. */
+typedef struct rv_seq_stand {
+	int32_t adapter;
+	rv_adapter_set *set; /* referred to; NULL: nothing is kept */
+	uint64_t version;
+} rv_seq_stand;
+rv_seq_stand rv_seq_stand_take(const rv_context *ctx, int32_t seq);
+void rv_seq_stand_put(rv_context *ctx, int32_t seq, const rv_seq_stand *stand);
+void rv_seq_stand_drop(rv_context *ctx, rv_seq_stand *stand);
+/* rv_seq_load of what this context saved, whatever its set is by now (kv_spill.c). */
+rv_status rv_seq_load_as(rv_context *ctx, int32_t seq, const rv_seq_stand *stand, const char *path);
 
 #endif

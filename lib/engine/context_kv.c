@@ -192,6 +192,8 @@ rv_status rv_seq_truncate(rv_context *ctx, int32_t seq, int64_t length) {
 		rv_kv_seq_truncate(ctx->pages, seq, length);
 	touch(ctx, seq);
 	ctx->length[seq] = length;
+	if (length == 0)
+		rv_seq_put_set(ctx, seq, &ctx->sets.empty, 0, 0);
 	return RV_OK;
 }
 
@@ -208,6 +210,7 @@ rv_status rv_seq_copy(rv_context *ctx, int32_t from, int32_t to, int64_t length)
 		rv_kv_cache_copy(&ctx->kv, from, to, length);
 	ctx->length[to] = length;
 	ctx->seq_adapter[to] = ctx->seq_adapter[from];
+	rv_seq_copy_set(ctx, from, to);
 	return RV_OK;
 }
 
@@ -261,5 +264,6 @@ rv_status rv_seq_attach(rv_context *ctx, int32_t seq, const int32_t *pages, int6
 	rv_kv_seq_attach(ctx->pages, seq, pages, n);
 	ctx->length[seq] = n * tokens;
 	ctx->seq_adapter[seq] = adapter;
+	rv_seq_put_set(ctx, seq, ctx->sets.now[adapter], ctx->sets.now[adapter]->version, 1);
 	return RV_OK;
 }

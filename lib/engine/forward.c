@@ -8,10 +8,37 @@ static rv_tensor first_rows(rv_tensor t, int64_t n) {
 	t.rows = n;
 	return t;
 }
+static float *host(rv_tensor t) {
+	return (float *)((char *)t.buffer->base + t.offset);
+}
 static rv_tensor rows_from(rv_tensor t, int64_t begin, int64_t n) {
 	t.offset += (size_t)(begin * t.cols) * sizeof(float);
 	t.rows = n;
 	return t;
+}
+
+/* Products of a layer on the host, shown to the hooks one by one. */
+static rv_status show(rv_context *ctx, const rv_product *products, int n_products, rv_tensor x,
+                      const rv_row *rows) {
+	const rv_hooks *hooks = &ctx->hooks;
+	for (int i = 0; i < n_products; i++) {
+		const rv_product *p = &products[i];
+		if (!(hooks->roles & RV_ROLE_BIT(p->role)) ||
+		    (hooks->layers && !hooks->layers[p->layer]))
+			continue;
+		const rv_site_view view = {
+		        .role = p->role,
+		        .layer = p->layer,
+		        .rows = rows,
+		        .n_rows = x.rows,
+		        .n_input = x.cols,
+		        .n_output = p->y.cols,
+		        .input = host(x),
+		        .output = host(p->y),
+		        .residual = RV_ROLES_RESIDUAL & RV_ROLE_BIT(p->role) ? host(ctx->x) : NULL};
+		RV_TRY(hooks->site(hooks->user, &view));
+	}
+	return RV_OK;
 }
 
 /* rows: those of x, for their adapters. */
@@ -19,8 +46,9 @@ static rv_status multiply(rv_context *ctx, const rv_product *products, int n_pro
                           const rv_row *rows) {
 	rv_deltas deltas = ctx->deltas;
 	deltas.rows = rows;
-	return ctx->backend->ops->matmul(ctx->backend, products, n_products, x,
-	                                 deltas.width ? &deltas : NULL);
+	RV_TRY(ctx->backend->ops->matmul(ctx->backend, products, n_products, x,
+	                                 ctx->adapted ? &deltas : NULL));
+	return ctx->hooks.site ? show(ctx, products, n_products, x, rows) : RV_OK;
 }
 
 static rv_status project(rv_context *ctx, rv_role role, int64_t layer, rv_tensor y, rv_tensor x,
@@ -143,9 +171,6 @@ rv_status rv_forward(rv_context *ctx, const rv_row *rows, int64_t n, int64_t fir
 		RV_TRY(op->attention(ctx->backend, a, first_rows(ctx->q, n), hp, rows, &ctx->kv_view,
 		                     layer));
 		RV_TRY(project(ctx, RV_ATTN_OUT, layer, r, a, rows));
-		if (ctx->hooks.attn_out)
-			RV_TRY(ctx->hooks.attn_out(ctx->hooks.user, layer, rows, n,
-			                           (float *)((char *)r.buffer->base + r.offset)));
 		RV_TRY(op->add_norm(ctx->backend, h, x, r, rv_model_weight(m, RV_FFN_NORM, layer),
 		                    eps));
 		RV_TRY(feed_forward(ctx, layer, rows, n));

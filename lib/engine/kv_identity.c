@@ -8,30 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Digest of what an adapter adds: its factors and their scale, not its name. */
-static void adapter_digest(const rv_adapter_use *use, char hex[65]) {
-	const rv_gguf *gguf = rv_adapter_gguf(use->adapter);
-	struct {
-		char factors[65];
-		char name[65];
-		char data[65];
-		char scale[32], alpha[32];
-	} text;
-	memset(&text, 0, sizeof text);
-	double alpha = 0;
-	if (rv_gguf_find(gguf, "adapter.lora.alpha"))
-		rv_gguf_double(gguf, "adapter.lora.alpha", &alpha);
-	rv_text_double(text.scale, use->scale);
-	rv_text_double(text.alpha, alpha);
-	for (size_t i = 0; i < rv_gguf_n_tensors(gguf); i++) {
-		const rv_gguf_tensor *t = rv_gguf_tensor_at(gguf, i);
-		memcpy(text.name, t->name, sizeof text.name);
-		rv_sha256_hex(t->data, t->n_bytes, text.data);
-		rv_sha256_hex(&text, sizeof text, text.factors);
-	}
-	memcpy(hex, text.factors, 65);
-}
-
 static const char *const attentions[RV_ATTN_COUNT] = {"flash", "standard", "standard-causal"};
 
 /* How positions turn keys and queries. */
@@ -88,20 +64,22 @@ static void add_policy(growing *g, const rv_context *ctx) {
 		add_calibration(g, ctx->options.kv_calibration);
 }
 
-rv_status rv_kv_identity(const rv_context *ctx, int32_t adapter, char text[RV_KV_IDENTITY_BYTES]) {
+rv_status rv_kv_identity(const rv_context *ctx, const struct rv_adapter_set *set, int mixed,
+                         char text[RV_KV_IDENTITY_BYTES]) {
 	const rv_context_options *o = &ctx->options;
 	growing g = {text, RV_KV_IDENTITY_BYTES, 0};
-	char hex[65], rope[256];
+	char hex[65], rope[256], scale[32];
 	RV_TRY(rv_model_sha256(ctx->model, hex));
 	rope_text(&o->rope, rv_model_hparams(ctx->model), rope, sizeof rope);
 	add(&g, "model %s\ncache %s\nrope %s\nbackend %s, %s, %s attention\nadapters", hex,
 	    rv_kv_type_name(o->kv_type), rope, rv_backend_name(o->backend), rv_level_name(o->level),
 	    attentions[o->attention]);
-	for (int i = 0; i < ctx->sets[adapter].n; i++) {
-		adapter_digest(&ctx->sets[adapter].uses[i], hex);
-		add(&g, " %s", hex);
+	for (int i = 0; i < set->n; i++) {
+		rv_text_double(scale, set->uses[i].scale);
+		rv_adapter_sha256(set->uses[i].adapter, hex);
+		add(&g, " %s x %s", hex, scale);
 	}
-	add(&g, "%s\n", ctx->sets[adapter].n == 0 ? " none" : "");
+	add(&g, "%s%s\n", set->n == 0 ? " none" : "", mixed ? ", and others before" : "");
 	if (ctx->tiers)
 		add_policy(&g, ctx);
 	return g.n + 1 < g.size

@@ -24,8 +24,8 @@ typedef struct kept_seq {
 	rv_kv_place place;
 	int listed;
 	int32_t prev, next;
-	int32_t adapter;  /* of a spilled one */
-	int64_t n_tokens; /* of one that is not here */
+	rv_seq_stand stand; /* of a spilled one */
+	int64_t n_tokens;   /* of one that is not here */
 	size_t file_bytes;
 } kept_seq;
 
@@ -145,7 +145,7 @@ static rv_status spill(rv_kv_pressure *p, int32_t seq) {
 	kept_seq *s = &p->seqs[seq];
 	rv_kv_spill_file(&p->folder, seq, path);
 	RV_TRY(write_spill(p, seq, path));
-	s->adapter = p->ctx->seq_adapter[seq];
+	s->stand = rv_seq_stand_take(p->ctx, seq);
 	s->file_bytes = stat(path, &st) == 0 ? (size_t)st.st_size : 0;
 	p->stats.n_spilled++;
 	p->stats.n_spilled_now++;
@@ -367,6 +367,7 @@ static void remove_file(rv_kv_pressure *p, int32_t seq) {
 	p->stats.n_spilled_now--;
 	p->stats.spilled_bytes -= p->seqs[seq].file_bytes;
 	p->seqs[seq].file_bytes = 0;
+	rv_seq_stand_drop(p->ctx, &p->seqs[seq].stand);
 }
 
 void rv_kv_pressure_destroy(rv_kv_pressure *p) {
@@ -403,7 +404,7 @@ rv_kv_place rv_kv_pressure_place(const rv_kv_pressure *p, int32_t seq) {
 static rv_status read_back(rv_kv_pressure *p, int32_t seq) {
 	char path[4096];
 	rv_kv_spill_file(&p->folder, seq, path);
-	RV_TRY(rv_seq_load(p->ctx, seq, p->seqs[seq].adapter, path, NULL, 0, NULL));
+	RV_TRY(rv_seq_load_as(p->ctx, seq, &p->seqs[seq].stand, path));
 	remove_file(p, seq);
 	p->seqs[seq].place = RV_KV_RESIDENT;
 	p->stats.n_restored++;

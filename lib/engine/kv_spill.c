@@ -92,10 +92,16 @@ static rv_status put_lane(output *out, const rv_segment *s, int64_t n, int64_t h
 	return RV_OK;
 }
 
+static rv_status identity(const rv_context *ctx, const rv_seq_stand *stand,
+                          char text[RV_KV_IDENTITY_BYTES]) {
+	return rv_kv_identity(ctx, stand->set, stand->version != stand->set->version, text);
+}
+
 static rv_status put_all(output *out, rv_context *ctx, int32_t seq, const int32_t *tokens,
                          int64_t n_ids, rv_segment *segments, run *runs) {
 	char text[RV_KV_IDENTITY_BYTES];
-	RV_TRY(rv_kv_identity(ctx, ctx->seq_adapter[seq], text));
+	const rv_seq_stand now = {.set = ctx->sets.of_seq[seq], .version = ctx->sets.seq_version[seq]};
+	RV_TRY(identity(ctx, &now, text));
 	int64_t head_dim = rv_model_hparams(ctx->model)->head_dim, n_tokens = ctx->length[seq];
 	int64_t n = lane_segments(ctx, seq, 0, n_tokens, segments);
 	const header h = {.magic = MAGIC,
@@ -270,13 +276,13 @@ static rv_status take_lanes(input in, const rv_context *ctx, int32_t seq, int64_
 }
 
 /* The sequence as it was, or empty. */
-static rv_status fill(rv_context *ctx, int32_t seq, int32_t adapter, input in, const char *runs,
-                      const header *h) {
+static rv_status fill(rv_context *ctx, int32_t seq, const rv_seq_stand *stand, input in,
+                      const char *runs, const header *h) {
 	rv_status status = make_room(ctx, seq, runs, h->n_runs);
 	if (status != RV_OK)
 		return rv_fail_in(status, in.path);
 	ctx->length[seq] = (int64_t)h->n_tokens;
-	ctx->seq_adapter[seq] = adapter;
+	rv_seq_stand_put(ctx, seq, stand);
 	if (ctx->tiers)
 		rv_kv_tiers_touch(ctx->tiers, seq);
 	status = take_lanes(in, ctx, seq, (int64_t)h->n_tokens);
@@ -328,13 +334,13 @@ static rv_status check_ids(const input *in, const char *ids, uint64_t n, int64_t
 	return RV_OK;
 }
 
-static rv_status check_target(const rv_context *ctx, int32_t seq, int32_t adapter, const char *path) {
-	if (seq < 0 || seq >= ctx->options.n_seqs || ctx->length[seq] != 0)
-		return rv_fail(RV_ERR_INVALID, "%s: sequence %d holds tokens or is not in [0, %d)",
-		               path, seq, ctx->options.n_seqs);
+/* As begun with a set as it is now. */
+static rv_status newest(rv_context *ctx, int32_t adapter, const char *path, rv_seq_stand *out) {
 	if (adapter < 0 || adapter >= RV_ADAPTER_SETS)
 		return rv_fail(RV_ERR_INVALID, "%s: set of adapters %d is not in [0, %d)", path,
 		               adapter, RV_ADAPTER_SETS);
+	RV_TRY(rv_context_poll_slots(ctx));
+	*out = (rv_seq_stand){adapter, ctx->sets.now[adapter], ctx->sets.now[adapter]->version};
 	return RV_OK;
 }
 
@@ -344,14 +350,16 @@ typedef struct loaded {
 	const char *ids;
 } loaded;
 
-static rv_status load(rv_context *ctx, int32_t seq, int32_t adapter, input in, int64_t cap,
+static rv_status load(rv_context *ctx, int32_t seq, const rv_seq_stand *stand, input in, int64_t cap,
                       loaded *out) {
 	header *h = &out->h;
 	char here[RV_KV_IDENTITY_BYTES];
-	RV_TRY(check_target(ctx, seq, adapter, in.path));
+	if (seq < 0 || seq >= ctx->options.n_seqs || ctx->length[seq] != 0)
+		return rv_fail(RV_ERR_INVALID, "%s: sequence %d holds tokens or is not in [0, %d)",
+		               in.path, seq, ctx->options.n_seqs);
 	RV_TRY(read_header(&in, h));
 	const char *text = take(&in, h->n_identity, 1);
-	RV_TRY(rv_kv_identity(ctx, adapter, here));
+	RV_TRY(identity(ctx, stand, here));
 	if (!text || h->n_identity != strlen(here) || memcmp(text, here, h->n_identity) != 0)
 		return rv_kv_identity_differs(in.path, text ? text : "", text ? h->n_identity : 0,
 		                              here);
@@ -365,7 +373,7 @@ static rv_status load(rv_context *ctx, int32_t seq, int32_t adapter, input in, i
 		return rv_fail(RV_ERR_FORMAT, "%s: ends within the runs", in.path);
 	RV_TRY(check_runs(in.path, ctx, runs, h));
 	RV_TRY(check_places(in.path, ctx, runs, h->n_runs));
-	return fill(ctx, seq, adapter, in, runs, h);
+	return fill(ctx, seq, stand, in, runs, h);
 }
 
 static void hand_out(const loaded *l, int32_t *tokens, rv_seq_file_info *out) {
@@ -379,19 +387,21 @@ rv_status rv_seq_load_memory(rv_context *ctx, int32_t seq, int32_t adapter, cons
                              size_t size, const char *name, int32_t *tokens, int64_t cap,
                              rv_seq_file_info *out) {
 	loaded l;
+	rv_seq_stand stand;
 	const input in = {name, data, (const char *)data + size};
-	RV_TRY(load(ctx, seq, adapter, in, tokens ? cap : -1, &l));
+	RV_TRY(newest(ctx, adapter, name, &stand));
+	RV_TRY(load(ctx, seq, &stand, in, tokens ? cap : -1, &l));
 	hand_out(&l, tokens, out);
 	return RV_OK;
 }
 
-rv_status rv_seq_load(rv_context *ctx, int32_t seq, int32_t adapter, const char *path, int32_t *tokens,
-                      int64_t cap, rv_seq_file_info *out) {
+static rv_status load_file(rv_context *ctx, int32_t seq, const rv_seq_stand *stand, const char *path,
+                           int32_t *tokens, int64_t cap, rv_seq_file_info *out) {
 	rv_map map;
 	loaded l;
 	RV_TRY(rv_map_open(&map, path));
 	const input in = {path, (const char *)map.data, (const char *)map.data + map.size};
-	rv_status status = load(ctx, seq, adapter, in, tokens ? cap : -1, &l);
+	rv_status status = load(ctx, seq, stand, in, tokens ? cap : -1, &l);
 	if (status == RV_OK) {
 		status = rv_map_check(&map); /* changed between its check and its use? */
 		if (status == RV_OK)
@@ -401,4 +411,15 @@ rv_status rv_seq_load(rv_context *ctx, int32_t seq, int32_t adapter, const char 
 	}
 	rv_map_close(&map);
 	return status;
+}
+
+rv_status rv_seq_load(rv_context *ctx, int32_t seq, int32_t adapter, const char *path, int32_t *tokens,
+                      int64_t cap, rv_seq_file_info *out) {
+	rv_seq_stand stand;
+	RV_TRY(newest(ctx, adapter, path, &stand));
+	return load_file(ctx, seq, &stand, path, tokens, cap, out);
+}
+
+rv_status rv_seq_load_as(rv_context *ctx, int32_t seq, const rv_seq_stand *stand, const char *path) {
+	return load_file(ctx, seq, stand, path, NULL, 0, NULL);
 }

@@ -65,6 +65,7 @@ void rv_prefix_cache_destroy(rv_prefix_cache *cache) {
 
 /* ---- prompts ---- */
 
+/* Of what is about to begin: by the newest version, which attaching holds the sequence to. */
 static uint64_t identity(const rv_prefix_cache *cache, int32_t adapter) {
 	return rv_context_adapter_version(cache->ctx, adapter);
 }
@@ -89,6 +90,8 @@ static int64_t n_plain(const rv_prefix_cache *cache, const int32_t *pages, int64
 int64_t rv_prefix_cache_match(const rv_prefix_cache *cache, int32_t adapter, const int32_t *tokens,
                               int64_t n) {
 	n = n_wanted(cache, adapter, n);
+	if (rv_context_poll_slots(cache->ctx) != RV_OK)
+		return 0;
 	return n > 0 ? rv_prefix_tree_match(&cache->tree, identity(cache, adapter), tokens, n) : 0;
 }
 
@@ -97,6 +100,7 @@ rv_status rv_prefix_cache_attach(rv_prefix_cache *cache, int32_t seq, int32_t ad
 	int64_t page_size = cache->tree.page_size, found = 0;
 	if (rv_seq_length(cache->ctx, seq) != 0)
 		return rv_fail(RV_ERR_INVALID, "prefix cache: sequence %d is not an empty one", seq);
+	RV_TRY(rv_context_poll_slots(cache->ctx));
 	n = n_wanted(cache, adapter, n);
 	if (n > 0)
 		RV_TRY(rv_prefix_tree_lookup(&cache->tree, identity(cache, adapter), tokens, n,
@@ -127,12 +131,13 @@ static rv_status offer(rv_prefix_cache *cache, int32_t seq, const int32_t *token
 		               seq, (long long)length);
 	if (!last_too)
 		n -= n % page_size;
-	if (n == 0)
+	uint64_t version = rv_seq_adapter_version(cache->ctx, seq);
+	if (n == 0 || version == RV_ADAPTER_MIXED)
 		return RV_OK;
 	rv_kv_seq_pages(cache->kv, seq, &pages);
 	int64_t n_pages = (n + page_size - 1) / page_size, plain = n_plain(cache, pages, n_pages);
-	return rv_prefix_tree_insert(&cache->tree, identity(cache, rv_seq_adapter(cache->ctx, seq)),
-	                             tokens, plain < n_pages ? plain * page_size : n, pages);
+	return rv_prefix_tree_insert(&cache->tree, version, tokens,
+	                             plain < n_pages ? plain * page_size : n, pages);
 }
 
 rv_status rv_prefix_cache_insert(rv_prefix_cache *cache, int32_t seq, const int32_t *tokens,

@@ -28,6 +28,7 @@ static int64_t promised_pages(const rv_scheduler *s) {
 /* ---- sequences ---- */
 
 static void drop_kept(rv_scheduler *s, request *r) {
+	rv_seq_stand_drop(s->ctx, &r->stand);
 	if (!r->kept)
 		return;
 	s->options.swap.drop(s->options.swap.user, r->kept);
@@ -57,8 +58,13 @@ static void begin_sequence(rv_scheduler *s, request *r, int32_t seq) {
 	r->stats.n_prefix = 0;
 	if (r->kept) {
 		const rv_swap_ops *swap = &s->options.swap;
-		if (swap->restore(swap->user, s->ctx, seq, r->ask.adapter, r->kept) == RV_OK)
-			r->n_cached = r->n_kept;
+		if (swap->restore(swap->user, s->ctx, seq, r->ask.adapter, r->kept) != RV_OK)
+			return;
+		r->n_cached = r->n_kept;
+		rv_seq_stand_put(s->ctx, seq, &r->stand);
+	} else if (r->stand.set &&
+	           r->stand.set->version != rv_context_adapter_version(s->ctx, r->ask.adapter)) {
+		rv_seq_put_set(s->ctx, seq, r->stand.set, 0, 1); /* pinned to an older version */
 	} else if (s->options.prefix && rv_prefix_cache_match(s->options.prefix, r->ask.adapter,
 	                                                      r->tokens, r->n_tokens) > 0) {
 		int64_t n = 0;
@@ -98,7 +104,7 @@ static int try_admit(rv_scheduler *s, request *r) {
 	s->stats.prefix_tokens += r->stats.n_prefix;
 	if (r->stats.admit_ns == 0) {
 		r->stats.admit_ns = rv_now_ns();
-		r->adapter_version = rv_context_adapter_version(s->ctx, r->ask.adapter);
+		r->set_settings = s->ctx->sets.n_settings[r->ask.adapter];
 	}
 	rv_queue_remove(&s->waiting, r);
 	rv_queue_insert(&s->running, r);
@@ -115,10 +121,11 @@ static int gives_way(const rv_scheduler *s, const request *waiting) {
 	       waiting->ask.priority > last->ask.priority && rv_request_before(waiting, last);
 }
 
-/* A request that gave way goes on with the adapters it began with, or not at all. */
+/* A request that gave way goes on with the adapters it began with, or what was swapped in for them, or
+ * not at all. */
 static int still_valid(rv_scheduler *s, request *r) {
 	int32_t set = r->ask.adapter;
-	if (r->stats.admit_ns == 0 || r->adapter_version == rv_context_adapter_version(s->ctx, set))
+	if (r->stats.admit_ns == 0 || r->set_settings == s->ctx->sets.n_settings[set])
 		return 1;
 	rv_fail(RV_ERR_MISMATCH, "the adapters of set %d were changed in the middle of the request",
 	        set);
@@ -171,6 +178,8 @@ static void keep_aside(rv_scheduler *s, request *r) {
 void rv_scheduler_preempt(rv_scheduler *s, request *r) {
 	if (s->options.preempt == RV_PREEMPT_SWAP && r->n_cached > 0)
 		keep_aside(s, r);
+	if (r->n_cached > 0 && (r->kept || s->ctx->options.pin_adapters))
+		r->stand = rv_seq_stand_take(s->ctx, r->seq);
 	if (!r->kept) /* what is not reclaimed until then need not be evaluated again */
 		rv_scheduler_remember(s, r);
 	r->stats.n_preempted++;

@@ -4,6 +4,7 @@
 #define RV_ENGINE_SCHEDULER_INTERNAL_H
 
 #include "base/threads.h"
+#include "engine/context_internal.h"
 #include "engine/scheduler.h"
 
 #include <pthread.h>
@@ -21,12 +22,13 @@ struct request {
 	int64_t *token_ns;         /* [n_limit - n_prompt] */
 	rv_rng rng;
 
-	int32_t seq;              /* -1: waiting */
-	int64_t n_cached;         /* the sequence's length */
-	int64_t n_before;         /* most tokens it ever held */
-	uint64_t adapter_version; /* of its set when it first began to run */
-	void *kept;               /* swapped out: its keys and values */
-	int64_t n_kept;           /* tokens of it */
+	int32_t seq;           /* -1: waiting */
+	int64_t n_cached;      /* the sequence's length */
+	int64_t n_before;      /* most tokens it ever held */
+	uint64_t set_settings; /* of its set when it first began to run */
+	rv_seq_stand stand;    /* gave way: what it goes on under */
+	void *kept;            /* swapped out: its keys and values */
+	int64_t n_kept;        /* tokens of it */
 	size_t kept_bytes;
 
 	rv_status status;

@@ -73,7 +73,7 @@ static double bytes_per_token(const rv_context *ctx, int n) {
 		bytes -= (double)(embd->rows - 1) * (double)embd->row_bytes;
 	const rv_context_options *o = rv_context_get_options(ctx);
 	for (int i = 0; i < o->n_adapters; i++)
-		bytes += (double)rv_gguf_file_bytes(rv_adapter_gguf(o->adapters[i].adapter));
+		bytes += (double)rv_adapter_bytes(o->adapters[i].adapter);
 	double cache_row = (double)rv_kv_row_bytes(o->kv_type, hp->head_dim);
 	return bytes + (double)(hp->n_layers * hp->n_kv_heads) * cache_row * n;
 }

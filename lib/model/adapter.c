@@ -1,20 +1,33 @@
 #include "model/adapter.h"
 
+#include "base/file.h"
 #include "base/mem.h"
 
 #include <math.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
+
+enum { NAME_BYTES = 80 };
 
 struct rv_adapter {
 	atomic_int refs;
 	rv_gguf *gguf;
 	const rv_arch *arch;
 	rv_hparams hp;
-	rv_adapter_part *parts; /* [n_layers + 1][RV_ROLE_COUNT]; the last row is for no layer */
-	double alpha;
+	rv_adapter_part *parts;    /* [n_layers + 1][RV_ROLE_COUNT]; the last row is for no layer */
+	float *columns;            /* of all B */
+	double alpha;              /* of a file */
+	char *name;                /* made in memory: what it is called, */
+	char (*names)[NAME_BYTES]; /* what its matrices are, */
+	float *factors;            /* and these */
+	size_t bytes;
 	int64_t n_params, max_rank;
 };
+
+static int64_t n_slots(const rv_adapter *ad) {
+	return (ad->hp.n_layers + 1) * RV_ROLE_COUNT;
+}
 
 static rv_adapter_part *part_at(const rv_adapter *ad, rv_role role, int64_t layer) {
 	return &ad->parts[layer * RV_ROLE_COUNT + role];
@@ -100,13 +113,13 @@ static rv_status bind_tensor(rv_adapter *ad, const rv_gguf_tensor *t) {
 	                 .cols = t->dims[0],
 	                 .row_bytes = rv_type_row_bytes(rv_type_get((int)t->type), t->dims[0]),
 	                 .data = t->data};
-	ad->n_params += w->rows * w->cols;
 	return check_finite(path, w);
 }
 
 static rv_status check_pairs(rv_adapter *ad) {
 	const char *path = rv_gguf_path(ad->gguf);
-	for (int64_t i = 0; i < (ad->hp.n_layers + 1) * RV_ROLE_COUNT; i++) {
+	int n_pairs = 0;
+	for (int64_t i = 0; i < n_slots(ad); i++) {
 		rv_adapter_part *p = &ad->parts[i];
 		if (!p->a.data != !p->b.data)
 			return rv_fail(RV_ERR_FORMAT, "%s: tensor '%s' has no counterpart", path,
@@ -118,34 +131,170 @@ static rv_status check_pairs(rv_adapter *ad) {
 			               p->a.name, (long long)p->a.rows, p->b.name,
 			               (long long)p->b.cols);
 		p->scale = (float)(ad->alpha / (double)p->a.rows);
-		ad->max_rank = p->a.rows > ad->max_rank ? p->a.rows : ad->max_rank;
+		n_pairs++;
 	}
-	return ad->max_rank > 0 ? RV_OK : rv_fail(RV_ERR_FORMAT, "%s: adapts nothing", path);
+	return n_pairs ? RV_OK : rv_fail(RV_ERR_FORMAT, "%s: adapts nothing", path);
 }
 
 static rv_status open_into(rv_adapter *ad, const char *path) {
 	RV_TRY(rv_gguf_open(&ad->gguf, path, RV_GGUF_DEFAULT));
 	RV_TRY(check_keys(ad, path));
-	RV_TRY(RV_ALLOC(&ad->parts, (ad->hp.n_layers + 1) * RV_ROLE_COUNT, "adapter"));
 	for (size_t i = 0; i < rv_gguf_n_tensors(ad->gguf); i++)
 		RV_TRY(bind_tensor(ad, rv_gguf_tensor_at(ad->gguf, i)));
 	return check_pairs(ad);
 }
 
-rv_status rv_adapter_open(rv_adapter **out, const char *path, const rv_model *model) {
+/* ---- made in memory ---- */
+
+static const rv_tensor_def *projection(const rv_arch *arch, rv_role role) {
+	for (int i = 0; i < arch->n_tensors; i++)
+		if (arch->tensors[i].role == role && is_projection(&arch->tensors[i]))
+			return &arch->tensors[i];
+	return NULL;
+}
+
+/* Floats of a factor; factors begin at cache lines. */
+static size_t padded(int64_t rows, int64_t cols) {
+	return ((size_t)rows * (size_t)cols + 15) & ~(size_t)15;
+}
+
+static rv_status check_matrix(const rv_adapter *ad, const rv_adapter_matrix *m, int i) {
+	const rv_tensor_def *def = projection(ad->arch, m->role);
+	if (!def || ((def->flags & RV_TENSOR_LAYER) && (m->layer < 0 || m->layer >= ad->hp.n_layers)))
+		return rv_fail(RV_ERR_MISMATCH,
+		               "%s: matrix %d: the model has no projection %d in "
+		               "layer %lld",
+		               ad->name, i, (int)m->role, (long long)m->layer);
+	if (m->rank < 1 || m->rank > RV_ADAPTER_MAX_RANK)
+		return rv_fail(RV_ERR_LIMIT, "%s: matrix %d has rank %lld, not in [1, %d]", ad->name, i,
+		               (long long)m->rank, RV_ADAPTER_MAX_RANK);
+	if (!isfinite(m->scale) || !m->a || !m->b)
+		return rv_fail(RV_ERR_INVALID, "%s: matrix %d: a factor is missing, or scale %g",
+		               ad->name, i, (double)m->scale);
+	return RV_OK;
+}
+
+/* Copies one factor to *at, named after its projection. */
+static rv_status take_factor(rv_adapter *ad, rv_weight *w, char name[NAME_BYTES], const char *end,
+                             const float *from, int64_t rows, int64_t cols, float **at) {
+	snprintf(name + strlen(name), NAME_BYTES - strlen(name), "%s", end);
+	memcpy(*at, from, (size_t)rows * (size_t)cols * sizeof *from);
+	*w = (rv_weight){.name = name,
+	                 .type = RV_F32,
+	                 .layout = RV_LAYOUT_GGML,
+	                 .rows = rows,
+	                 .cols = cols,
+	                 .row_bytes = (size_t)cols * sizeof(float),
+	                 .data = *at};
+	*at += padded(rows, cols);
+	return check_finite(ad->name, w);
+}
+
+static rv_status take_matrix(rv_adapter *ad, const rv_adapter_matrix *m, int i, float **at) {
+	const rv_tensor_def *def = projection(ad->arch, m->role);
+	const int64_t layer = def->flags & RV_TENSOR_LAYER ? m->layer : ad->hp.n_layers;
+	rv_adapter_part *part = part_at(ad, m->role, layer);
+	char *a = ad->names[2 * i], *b = ad->names[2 * i + 1];
+	rv_arch_tensor_name(def, m->layer, a);
+	rv_arch_tensor_name(def, m->layer, b);
+	if (part->a.data)
+		return rv_fail(RV_ERR_INVALID, "%s: matrix %d: '%s' is adapted already", ad->name, i,
+		               a);
+	part->scale = m->scale;
+	RV_TRY(take_factor(ad, &part->a, a, ".lora_a", m->a, m->rank, rv_dim_size(def->cols, &ad->hp),
+	                   at));
+	return take_factor(ad, &part->b, b, ".lora_b", m->b, rv_dim_size(def->rows, &ad->hp), m->rank,
+	                   at);
+}
+
+static rv_status fill_from(rv_adapter *ad, const char *name, const rv_adapter_matrix *parts, int n) {
+	size_t total = 0;
+	RV_TRY(rv_strdup(&ad->name, name));
+	if (n < 1)
+		return rv_fail(RV_ERR_INVALID, "%s: adapts nothing", name);
+	for (int i = 0; i < n; i++) {
+		RV_TRY(check_matrix(ad, &parts[i], i));
+		const rv_tensor_def *def = projection(ad->arch, parts[i].role);
+		total += padded(parts[i].rank, rv_dim_size(def->cols, &ad->hp)) +
+		         padded(parts[i].rank, rv_dim_size(def->rows, &ad->hp));
+	}
+	RV_TRY(RV_ALLOC(&ad->names, 2 * (int64_t)n, "adapter"));
+	RV_TRY(rv_alloc_uninit((void **)&ad->factors, total, sizeof *ad->factors, "adapter"));
+	float *at = ad->factors;
+	for (int i = 0; i < n; i++)
+		RV_TRY(take_matrix(ad, &parts[i], i, &at));
+	return RV_OK;
+}
+
+/* ---- both ---- */
+
+static void transpose(const rv_weight *b, float *row, float *columns) {
+	const rv_kernels *k = rv_kernels_for(RV_LEVEL_REF);
+	for (int64_t r = 0; r < b->rows; r++) {
+		k->type[b->type].dequantize(row, (const char *)b->data + (size_t)r * b->row_bytes,
+		                            b->cols);
+		for (int64_t i = 0; i < b->cols; i++)
+			columns[i * b->rows + r] = row[i];
+	}
+}
+
+/* Counts, and every B by columns: what is added to a product runs along its rows. */
+static rv_status finish(rv_adapter *ad) {
+	size_t total = 0;
+	for (int64_t i = 0; i < n_slots(ad); i++) {
+		const rv_adapter_part *p = &ad->parts[i];
+		if (!p->a.data)
+			continue;
+		ad->n_params += p->a.rows * p->a.cols + p->b.rows * p->b.cols;
+		ad->max_rank = p->a.rows > ad->max_rank ? p->a.rows : ad->max_rank;
+		ad->bytes += (size_t)p->a.rows * p->a.row_bytes + (size_t)p->b.rows * p->b.row_bytes;
+		total += padded(p->b.rows, p->b.cols);
+	}
+	float *row, *at;
+	RV_TRY(rv_alloc_uninit((void **)&ad->columns, total, sizeof *ad->columns, "adapter"));
+	RV_TRY(rv_alloc_uninit((void **)&row, (size_t)ad->max_rank, sizeof *row, "adapter"));
+	at = ad->columns;
+	for (int64_t i = 0; i < n_slots(ad); i++) {
+		rv_adapter_part *p = &ad->parts[i];
+		if (!p->a.data)
+			continue;
+		transpose(&p->b, row, at);
+		p->b_columns = at;
+		at += padded(p->b.rows, p->b.cols);
+	}
+	rv_free(row);
+	return RV_OK;
+}
+
+static rv_status make(rv_adapter **out, const rv_model *model, const char *name,
+                      const rv_adapter_matrix *parts, int n) {
 	rv_adapter *ad;
 	*out = NULL;
 	RV_TRY(RV_ALLOC(&ad, 1, "adapter"));
 	atomic_init(&ad->refs, 1);
 	ad->arch = rv_model_arch(model);
 	ad->hp = *rv_model_hparams(model);
-	rv_status status = open_into(ad, path);
+	rv_status status = RV_ALLOC(&ad->parts, n_slots(ad), "adapter");
+	if (status == RV_OK)
+		status = parts ? fill_from(ad, name, parts, n) : open_into(ad, name);
+	if (status == RV_OK)
+		status = finish(ad);
 	if (status != RV_OK) {
 		rv_adapter_release(ad);
 		return status;
 	}
 	*out = ad;
 	return RV_OK;
+}
+
+rv_status rv_adapter_open(rv_adapter **out, const char *path, const rv_model *model) {
+	return make(out, model, path, NULL, 0);
+}
+
+rv_status rv_adapter_create(rv_adapter **out, const rv_model *model, const char *name,
+                            const rv_adapter_matrix *parts, int n) {
+	static const rv_adapter_matrix none;
+	return make(out, model, name, n > 0 ? parts : &none, n);
 }
 
 rv_adapter *rv_adapter_retain(rv_adapter *ad) {
@@ -158,11 +307,18 @@ void rv_adapter_release(rv_adapter *ad) {
 		return;
 	rv_gguf_close(ad->gguf);
 	rv_free(ad->parts);
+	rv_free(ad->columns);
+	rv_free(ad->name);
+	rv_free(ad->names);
+	rv_free(ad->factors);
 	rv_free(ad);
 }
 
 const char *rv_adapter_path(const rv_adapter *ad) {
-	return rv_gguf_path(ad->gguf);
+	return ad->name ? ad->name : rv_gguf_path(ad->gguf);
+}
+size_t rv_adapter_bytes(const rv_adapter *ad) {
+	return ad->bytes;
 }
 const rv_gguf *rv_adapter_gguf(const rv_adapter *ad) {
 	return ad->gguf;
@@ -175,14 +331,31 @@ int64_t rv_adapter_max_rank(const rv_adapter *ad) {
 }
 
 int rv_adapter_fits(const rv_adapter *ad, const rv_model *model) {
-	const rv_hparams *hp = rv_model_hparams(model);
-	return rv_model_arch(model) == ad->arch && hp->n_layers == ad->hp.n_layers &&
-	       hp->n_embd == ad->hp.n_embd && hp->n_heads == ad->hp.n_heads &&
-	       hp->n_kv_heads == ad->hp.n_kv_heads && hp->head_dim == ad->hp.head_dim &&
-	       hp->n_ff == ad->hp.n_ff && hp->n_vocab == ad->hp.n_vocab;
+	return rv_model_arch(model) == ad->arch &&
+	       rv_hparams_same_shape(rv_model_hparams(model), &ad->hp);
 }
 
 const rv_adapter_part *rv_adapter_find(const rv_adapter *ad, rv_role role, int64_t layer) {
 	const rv_adapter_part *p = part_at(ad, role, role == RV_OUTPUT ? ad->hp.n_layers : layer);
 	return p->a.data ? p : NULL;
+}
+
+void rv_adapter_sha256(const rv_adapter *ad, char hex[65]) {
+	struct {
+		char before[65], a[65], b[65], part[65];
+	} text;
+	memset(&text, 0, sizeof text);
+	for (int64_t i = 0; i < n_slots(ad); i++) {
+		const rv_adapter_part *p = &ad->parts[i];
+		if (!p->a.data)
+			continue;
+		rv_sha256_hex(p->a.data, (size_t)p->a.rows * p->a.row_bytes, text.a);
+		rv_sha256_hex(p->b.data, (size_t)p->b.rows * p->b.row_bytes, text.b);
+		uint32_t scale;
+		memcpy(&scale, &p->scale, sizeof scale);
+		snprintf(text.part, sizeof text.part, "%lld %d %d %lld %x", (long long)i,
+		         (int)p->a.type, (int)p->b.type, (long long)p->a.rows, scale);
+		rv_sha256_hex(&text, sizeof text, text.before);
+	}
+	memcpy(hex, text.before, sizeof text.before);
 }

@@ -86,6 +86,12 @@ int64_t rv_dim_size(rv_dim dim, const rv_hparams *hp) {
 	return sizes[dim];
 }
 
+int rv_hparams_same_shape(const rv_hparams *hp, const rv_hparams *o) {
+	return hp->n_layers == o->n_layers && hp->n_embd == o->n_embd && hp->n_heads == o->n_heads &&
+	       hp->n_kv_heads == o->n_kv_heads && hp->head_dim == o->head_dim && hp->n_ff == o->n_ff &&
+	       hp->n_vocab == o->n_vocab;
+}
+
 const rv_tensor_def *rv_arch_find_tensor(const rv_arch *arch, const char *name, int64_t *layer) {
 	const char *rest = name;
 	int64_t number = -1;

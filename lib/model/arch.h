@@ -81,6 +81,8 @@ const rv_arch *rv_arch_by_name(const char *name, size_t len);
 const char *rv_arch_names(void); /* "qwen2, qwen3, llama" */
 
 int64_t rv_dim_size(rv_dim dim, const rv_hparams *hp);
+/* 1 when every tensor of one has the shape it has in the other. */
+int rv_hparams_same_shape(const rv_hparams *hp, const rv_hparams *other);
 /* The definition a tensor name belongs to, its layer in *layer (-1: none); NULL when it is not one of
  * the architecture's. */
 const rv_tensor_def *rv_arch_find_tensor(const rv_arch *arch, const char *name, int64_t *layer);

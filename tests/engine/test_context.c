@@ -298,12 +298,11 @@ static void infinite_query(void **state) {
 
 /* ---- hooks and hidden states ---- */
 
-static rv_status shift(void *user, int64_t layer, const rv_row *rows, int64_t n_rows, float *x) {
+static rv_status shift(void *user, const rv_site_view *v) {
 	int *calls = user;
-	(void)rows;
-	calls[layer]++;
-	for (int64_t i = 0; layer == 1 && i < n_rows * 256; i++)
-		x[i] += 0.25f;
+	calls[v->layer]++;
+	for (int64_t i = 0; v->layer == 1 && i < v->n_rows * v->n_output; i++)
+		v->output[i] += 0.25f;
 	return RV_OK;
 }
 
@@ -315,7 +314,7 @@ static void hooks_and_hidden_states(void **state) {
 	float plain[N_VOCAB], hooked[N_VOCAB], after[N_VOCAB];
 	assert_ok(rv_context_create(&ctx, model, NULL));
 	eval_tokens(ctx, 10, plain);
-	rv_hooks hooks = {shift, calls};
+	rv_hooks hooks = {.site = shift, .roles = rv_site_roles(RV_SITE_ATTN_OUT), .user = calls};
 	rv_context_set_hooks(ctx, &hooks);
 	assert_ok(rv_seq_truncate(ctx, 0, 0));
 	eval_tokens(ctx, 10, hooked);

@@ -177,7 +177,7 @@ static void adapters_are_told_apart(void **state) {
 		int use, found; /* use -1: no adapter; found: in what set it was before */
 	} steps[] = {{2, -1, 0}, {2, -1, 1}, {2, 0, 0}, {2, 0, 1}, {2, 1, 0},  {2, 1, 1},
 	             {5, 1, 0},  {0, -1, 1}, {2, 0, 0}, {2, 0, 1}, {2, -1, 1}, {7, -1, 1}};
-	int now[RV_ADAPTER_SETS] = {-1, -1, -1, -1, -1, -1, -1, -1};
+	int now[8] = {-1, -1, -1, -1, -1, -1, -1, -1};
 	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
 		int32_t set = steps[i].set;
 		if (now[set] != steps[i].use)

@@ -349,10 +349,10 @@ static void chunks_and_progress(void **state) {
 }
 
 /* Spoils what the first layer adds for one chunk. */
-static rv_status spoil(void *user, int64_t layer, const rv_row *rows, int64_t n_rows, float *x) {
+static rv_status spoil(void *user, const rv_site_view *v) {
 	int *calls_left = user;
-	if (layer == 0 && rows[n_rows - 1].position == N_CTX - 2 && (*calls_left)-- == 0)
-		x[0] = NAN;
+	if (v->layer == 0 && v->rows[v->n_rows - 1].position == N_CTX - 2 && (*calls_left)-- == 0)
+		v->output[0] = NAN;
 	return RV_OK;
 }
 
@@ -363,7 +363,8 @@ static void not_a_number(void **state) {
 	int32_t ids[N_TOKENS];
 	random_tokens(ids, 512);
 	int calls_left = 1;
-	const rv_hooks hooks = {.attn_out = spoil, .user = &calls_left};
+	const rv_hooks hooks = {
+	        .site = spoil, .roles = rv_site_roles(RV_SITE_ATTN_OUT), .user = &calls_left};
 	const rv_perplexity_options o = {0};
 	rv_perplexity p = {.n = 77};
 	rv_context_set_hooks(bad, &hooks);
