@@ -54,8 +54,8 @@ static rv_status check(writing *x, double alpha) {
 		if (!def ||
 		    ((def->flags & RV_TENSOR_LAYER) && (m->layer < 0 || m->layer >= x->hp->n_layers)))
 			return rv_fail(RV_ERR_INVALID,
-			               "%s: matrix %d: %s has no projection %d in layer %lld", i,
-			               x->arch->name, (int)m->role, (long long)m->layer);
+			               "%s: matrix %d: %s has no projection %d in layer %lld", x->path,
+			               i, x->arch->name, (int)m->role, (long long)m->layer);
 		if (m->rank < 1 || m->rank > RV_ADAPTER_MAX_RANK)
 			return rv_fail(RV_ERR_INVALID, "%s: matrix %d: rank %lld, not in [1, %d]",
 			               x->path, i, (long long)m->rank, RV_ADAPTER_MAX_RANK);
