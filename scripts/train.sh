@@ -13,8 +13,9 @@
 #   embedder NAME ARGUMENTS  of `ruvltra train embedder`, with the corpus's requests: makes models/NAME.gguf
 #   router NAME ARGUMENTS    of `ruvltra train router`, with the corpus's requests: makes models/NAME.bin
 #   resume NAME ARGUMENTS    the same twice, once killed and terminated: the checkpoints must be equal
-# with @models@ for the folder of models and @products@ for the fastest matrix products this processor has
-# (bf16 or f32; PRODUCTS=f32 decides otherwise). STAGES="nano pico" keeps the models that are named. ARGS is
+# with @models@ for the folder of models, @written@ for --data of every written_*.tsv in datasets/routing and
+# @unheld@ for those but the one that calibrates (c), @products@ for the fastest matrix products this processor
+# has (bf16 or f32; PRODUCTS=f32 decides otherwise). STAGES="nano pico" keeps the models that are named. ARGS is
 # appended to every model's arguments.
 set -u
 build=${1:?usage: train.sh BUILD PROFILE} profile=${2:-smoke}
@@ -32,6 +33,8 @@ threads=${THREADS:+-t $THREADS}
 products=f32
 grep -qw avx512_bf16 /proc/cpuinfo && products=bf16
 products=${PRODUCTS:-$products}
+written=$(printf -- '--data %s ' datasets/routing/written_*.tsv)
+unheld=$(printf -- '--data %s ' datasets/routing/written_[!c].tsv)
 
 fail() {
 	echo "train: $*" >&2
@@ -144,7 +147,7 @@ while read -r word rest <&3; do
 	case $word in
 	'' | '#'*) continue ;;
 	esac
-	eval "set -- $(printf '%s' "$rest" | sed "s|@models@|$models|g; s|@products@|$products|g")"
+	eval "set -- $(printf '%s' "$rest" | sed "s|@models@|$models|g; s|@products@|$products|g; s|@written@|$written|g; s|@unheld@|$unheld|g")"
 	case $word in
 	corpus)
 		cat datasets/corpus/*.[ch] datasets/corpus/*.def | sha256sum >"$dir/before"

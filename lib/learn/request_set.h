@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #define RV_REQUEST_CLASSES_MAX 64
-#define RV_REQUEST_SOURCES_MAX 16
+#define RV_REQUEST_SOURCES_MAX 32
 
 /* A word of a text: bytes between blanks. */
 typedef struct rv_request_word {
