@@ -192,7 +192,8 @@ ATTENTION(attn_misses_key, one_less)
 ATTENTION(attn_without_mask, no_mask)
 /* The value of the first key is another's. */
 static void rows_mixed_up(float *o, float *max, float *sum, const float *q, const rv_f16 *const *keys,
-                          const rv_f16 *const *values, const int32_t *n_keys, int64_t n_q,
+                          const rv_f16 *const *values, const rv_f16 *const *next_keys,
+                          const rv_f16 *const *next_values, const int32_t *n_keys, int64_t n_q,
                           int64_t head_dim) {
 	const rv_f16 *other[RV_ATTN_BLOCK];
 	int64_t n = 0;
@@ -202,7 +203,8 @@ static void rows_mixed_up(float *o, float *max, float *sum, const float *q, cons
 	for (int64_t j = 0; j < n; j++) {
 		other[j] = values[j ? j : n - 1];
 	}
-	rv_attn_rows_ref(o, max, sum, q, keys, other, NULL, NULL, n_keys, n_q, head_dim);
+	rv_attn_rows_ref(o, max, sum, q, keys, other, next_keys, next_values, n_keys, n_q,
+	                 head_dim);
 }
 /* The right side merged as if it were the left: the same value, rounded otherwise. */
 static void merge_other_way(float *o, float *max, float *sum, const float *o2, const float *max2,
