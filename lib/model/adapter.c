@@ -21,6 +21,7 @@ struct rv_adapter {
 	char *name;                /* made in memory: what it is called, */
 	char (*names)[NAME_BYTES]; /* what its matrices are, */
 	float *factors;            /* and these */
+	rv_adapter_memory memory;  /* placed: where these are instead */
 	size_t bytes;
 	int64_t n_params, max_rank;
 };
@@ -297,6 +298,67 @@ rv_status rv_adapter_create(rv_adapter **out, const rv_model *model, const char 
 	return make(out, model, name, n > 0 ? parts : &none, n);
 }
 
+/* ---- placed ---- */
+
+static rv_status place_factor(rv_adapter *ad, rv_weight *w, char *name) {
+	void *at;
+	RV_TRY(ad->memory.take(ad->memory.user, (size_t)w->rows * w->row_bytes, &at));
+	memcpy(at, w->data, (size_t)w->rows * w->row_bytes);
+	snprintf(name, NAME_BYTES, "%s", w->name);
+	w->name = name;
+	w->data = at;
+	return RV_OK;
+}
+
+static rv_status place_part(rv_adapter *ad, rv_adapter_part *p, char (*names)[NAME_BYTES]) {
+	const size_t bytes = (size_t)(p->b.rows * p->b.cols) * sizeof(float);
+	void *at;
+	RV_TRY(place_factor(ad, &p->a, names[0]));
+	RV_TRY(place_factor(ad, &p->b, names[1]));
+	RV_TRY(ad->memory.take(ad->memory.user, bytes, &at));
+	memcpy(at, p->b_columns, bytes);
+	p->b_columns = at;
+	return RV_OK;
+}
+
+static rv_status place(rv_adapter *ad, const rv_adapter *from) {
+	int n = 0;
+	RV_TRY(rv_strdup(&ad->name, rv_adapter_path(from)));
+	RV_TRY(RV_ALLOC(&ad->parts, n_slots(ad), "adapter"));
+	memcpy(ad->parts, from->parts, (size_t)n_slots(ad) * sizeof *ad->parts);
+	for (int64_t i = 0; i < n_slots(ad); i++)
+		n += ad->parts[i].a.data != NULL;
+	RV_TRY(RV_ALLOC(&ad->names, 2 * (int64_t)n, "adapter"));
+	n = 0;
+	for (int64_t i = 0; i < n_slots(ad); i++)
+		if (ad->parts[i].a.data)
+			RV_TRY(place_part(ad, &ad->parts[i], &ad->names[2 * n++]));
+	return RV_OK;
+}
+
+rv_status rv_adapter_place(rv_adapter **out, const rv_adapter *from, const rv_adapter_memory *memory) {
+	rv_adapter *ad;
+	*out = NULL;
+	rv_status status = RV_ALLOC(&ad, 1, "adapter");
+	if (status != RV_OK) {
+		memory->give_back(memory->user);
+		return status;
+	}
+	*ad = (rv_adapter){.arch = from->arch,
+	                   .hp = from->hp,
+	                   .memory = *memory,
+	                   .bytes = from->bytes,
+	                   .n_params = from->n_params,
+	                   .max_rank = from->max_rank};
+	atomic_init(&ad->refs, 1);
+	status = place(ad, from);
+	if (status == RV_OK)
+		*out = ad;
+	else
+		rv_adapter_release(ad);
+	return status;
+}
+
 rv_adapter *rv_adapter_retain(rv_adapter *ad) {
 	atomic_fetch_add(&ad->refs, 1);
 	return ad;
@@ -306,12 +368,18 @@ void rv_adapter_release(rv_adapter *ad) {
 	if (!ad || atomic_fetch_sub(&ad->refs, 1) != 1)
 		return;
 	rv_gguf_close(ad->gguf);
+	if (ad->memory.give_back)
+		ad->memory.give_back(ad->memory.user);
 	rv_free(ad->parts);
 	rv_free(ad->columns);
 	rv_free(ad->name);
 	rv_free(ad->names);
 	rv_free(ad->factors);
 	rv_free(ad);
+}
+
+int rv_adapter_shared(const rv_adapter *ad) {
+	return atomic_load(&ad->refs) > 1;
 }
 
 const char *rv_adapter_path(const rv_adapter *ad) {

@@ -40,8 +40,22 @@ typedef struct rv_adapter_matrix {
  * n 0 is RV_ERR_INVALID: an adapter that adapts nothing is no adapter. */
 rv_status rv_adapter_create(rv_adapter **out, const rv_model *model, const char *name,
                             const rv_adapter_matrix *parts, int n);
+
+/* Memory that an adapter's factors are put in. */
+typedef struct rv_adapter_memory {
+	/* `bytes` aligned to RV_ALIGN; called for each factor. */
+	rv_status (*take)(void *user, size_t bytes, void **out);
+	/* All that was taken; called once, when the adapter's last reference goes or placing failed. */
+	void (*give_back)(void *user);
+	void *user;
+} rv_adapter_memory;
+/* A copy of the same name, types and bits, its factors and B by columns in that memory. */
+rv_status rv_adapter_place(rv_adapter **out, const rv_adapter *from, const rv_adapter_memory *memory);
+
 rv_adapter *rv_adapter_retain(rv_adapter *adapter);
 void rv_adapter_release(rv_adapter *adapter); /* accepts NULL */
+/* 1 when there is more than one reference. */
+int rv_adapter_shared(const rv_adapter *adapter);
 
 const char *rv_adapter_path(const rv_adapter *adapter);    /* or its name */
 const rv_gguf *rv_adapter_gguf(const rv_adapter *adapter); /* NULL when made in memory */

@@ -157,6 +157,65 @@ static void test_adapter_in_memory(void **state) {
 	close_kit(&k);
 }
 
+/* Memory that counts what is taken and given back, and has an end. */
+typedef struct memory {
+	void *pieces[64];
+	int n, given_back, limit;
+} memory;
+
+static rv_status take(void *user, size_t bytes, void **out) {
+	memory *m = user;
+	if (m->n >= m->limit)
+		return rv_fail(RV_ERR_LIMIT, "no piece is left");
+	RV_TRY(rv_alloc_uninit(out, bytes, 1, "piece"));
+	m->pieces[m->n++] = *out;
+	return RV_OK;
+}
+
+static void give_back(void *user) {
+	memory *m = user;
+	for (int i = 0; i < m->n; i++)
+		rv_free(m->pieces[i]);
+	m->given_back++;
+}
+
+static void test_placed(void **state) {
+	(void)state;
+	kit k;
+	rv_adapter *made, *placed;
+	char made_hex[65], hex[65];
+	open_kit(&k, "qwen2");
+	assert_ok(write_kit(&k, NULL));
+	assert_ok(rv_adapter_open(&made, k.path, k.model));
+	rv_adapter_sha256(made, made_hex);
+	for (int limit = 0; limit <= 3 * N_PARTS; limit++) {
+		memory m = {.limit = limit};
+		const rv_adapter_memory to = {take, give_back, &m};
+		const rv_status st = rv_adapter_place(&placed, made, &to);
+		assert_int_equal(st, limit < 3 * N_PARTS ? RV_ERR_LIMIT : RV_OK);
+		assert_int_equal(m.given_back, st != RV_OK);
+		assert_int_equal(placed != NULL, st == RV_OK);
+		if (st != RV_OK)
+			continue;
+		rv_adapter_release(made); /* not needed any more */
+		rv_adapter_sha256(placed, hex);
+		assert_string_equal(made_hex, hex);
+		assert_int_equal(rv_adapter_shared(placed), 0);
+		rv_adapter_retain(placed);
+		assert_int_equal(rv_adapter_shared(placed), 1);
+		rv_adapter_release(placed);
+		assert_int_equal(m.given_back, 0);
+		assert_string_equal(rv_adapter_find(placed, RV_ATTN_V, 2)->b.name,
+		                    "blk.2.attn_v.weight.lora_b");
+		*(char *)m.pieces[1] ^= 1; /* control: the adapter is what lies there */
+		rv_adapter_sha256(placed, hex);
+		assert_string_not_equal(made_hex, hex);
+		rv_adapter_release(placed);
+		assert_int_equal(m.given_back, 1);
+	}
+	close_kit(&k);
+}
+
 static void expect(rv_status st, rv_status wanted, const char *what) {
 	if (st != wanted || !strstr(rv_error_message(), what))
 		fail_msg("expected '%s', got %s: %s", what, rv_status_text(st), rv_error_message());
@@ -202,6 +261,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_comes_back),
 	        cmocka_unit_test(test_adapter_in_memory),
+	        cmocka_unit_test(test_placed),
 	        cmocka_unit_test(test_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
