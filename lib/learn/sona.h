@@ -27,6 +27,7 @@
 #include "engine/context.h"
 #include "engine/embed.h"
 #include "engine/generate.h"
+#include "learn/consolidate.h"
 #include "learn/instant.h"
 #include "learn/realtime.h"
 #include "learn/trajectory_ring.h"
@@ -47,8 +48,8 @@ extern const char *const rv_sona_loop_names[RV_SONA_LOOPS + 1]; /* ends with NUL
 	X(INDEX, "index")             /* trajectories into the bank, edges to what is like them */     \
 	X(ROUTER, "router")           /* the FastGRNN on recent trajectories */                        \
 	X(CONSOLIDATE, "consolidate") /* MicroLoRA into BaseLoRA: svd or ema */                        \
-	X(TUNE, "tune")               /* back-propagation on recent trajectories */                    \
-	X(EWC, "ewc")                 /* the Fisher diagonal, online */                                \
+	X(EWC, "ewc")                 /* the Fisher diagonal of what came before, online */            \
+	X(TUNE, "tune")               /* back-propagation on recent trajectories, with EWC++ */        \
 	X(POLICIES, "policies")
 #define RV_SONA_DEEP_TABLE(X)                                                                          \
 	X(FILTER, "filter")     /* patterns below the quality threshold go */                          \
@@ -85,8 +86,6 @@ typedef struct rv_sona_trigger {
 	                   * between steps. 0: no limit */
 	unsigned parts;   /* RV_SONA_PART bits that are on */
 } rv_sona_trigger;
-
-typedef enum rv_consolidation { RV_CONSOLIDATE_SVD, RV_CONSOLIDATE_EMA } rv_consolidation;
 
 /* Back-propagation in either loop: LoRA of the base's rank at the hooked layers, with EWC++ and replay.
  */
@@ -133,10 +132,10 @@ typedef struct rv_sona_options {
 	int64_t base_rank;       /* 8 */
 	double fisher_decay;     /* of online EWC++: 0.9 */
 	int64_t replay_capacity; /* sequences: 256 */
+	size_t ewc_bytes;        /* 64 MiB: rv_sona_remember */
 	rv_sona_tuning tuning;   /* of the background loop */
 	rv_sona_deep_options deep;
 
-	rv_adapter *under;     /* decoded with beneath what is learnt, never changed (retained); NULL */
 	rv_embedder *embedder; /* of queries that come without a vector; outlives this; NULL: none */
 	const char *router;    /* a FastGRNN file to begin with; NULL: random weights */
 	const char *key_file;  /* of the store (memory/store.h) */
@@ -295,6 +294,14 @@ void rv_sona_stop(rv_sona *s);
 rv_status rv_sona_flush(rv_sona *s);
 /* Writes a generation of state now. RV_ERR_INVALID: no store. */
 rv_status rv_sona_save(rv_sona *s);
+
+/* What must not be forgotten: text of before, as sequences of tuning.n_ctx tokens (learn/trainer.h:
+ * tokens [n_seqs, n_ctx + 1], weights [n_seqs, n_ctx] or NULL). They join a replay reservoir of their
+ * own, which training draws from, and are observed into a Fisher diagonal of the model's own weights,
+ * if two numbers a weight fit into ewc_bytes; else (and without old text) the diagonal is that of
+ * BaseLoRA's factors, observed on what was served. RV_ERR_UNSUPPORTED: a model too large to be
+ * back-propagated through; what came before is as it was. */
+rv_status rv_sona_remember(rv_sona *s, const int32_t *tokens, const float *weights, int64_t n_seqs);
 
 /* ---- looking in ---- */
 
