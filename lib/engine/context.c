@@ -219,8 +219,8 @@ void rv_context_set_cancel(rv_context *ctx, int (*cancelled)(void *user), void *
 	ctx->cancel_user = user;
 }
 rv_status rv_context_set_hooks(rv_context *ctx, const rv_hooks *hooks) {
-	if (hooks && (hooks->roles & ~RV_ROLES_LAYER))
-		return rv_fail(RV_ERR_INVALID, "hooks: roles %#x are not all projections of a layer",
+	if (hooks && (hooks->roles & ~(RV_ROLES_LAYER | RV_ROLE_BIT(RV_OUTPUT))))
+		return rv_fail(RV_ERR_INVALID, "hooks: roles %#x are not all projections",
 		               (unsigned)hooks->roles);
 	ctx->hooks = hooks && hooks->site ? *hooks : (rv_hooks){0};
 	return RV_OK;

@@ -244,12 +244,13 @@ typedef struct rv_site_view {
 typedef struct rv_hooks {
 	/* Called by the thread that evaluates; a failure ends the eval with it. NULL: no hooks. */
 	rv_status (*site)(void *user, const rv_site_view *view);
-	uint32_t roles;        /* that it is called for, RV_ROLE_BITs (rv_site_roles) */
-	const uint8_t *layers; /* [n_layers] not 0: hooked; NULL: all. Borrowed */
+	uint32_t roles;        /* that it is called for, RV_ROLE_BITs (rv_site_roles); RV_OUTPUT: logits
+	                          of the rows that want output, in "layer 0", before they are checked */
+	const uint8_t *layers; /* [n_layers] not 0: hooked; NULL: all. Borrowed; not for RV_OUTPUT */
 	void *user;
 } rv_hooks;
 
-/* Copied; NULL: none, which costs nothing. RV_ERR_INVALID: a role that is no projection of a layer. */
+/* Copied; NULL: none, which costs nothing. RV_ERR_INVALID: a role that is no projection. */
 rv_status rv_context_set_hooks(rv_context *ctx, const rv_hooks *hooks);
 
 #endif

@@ -17,14 +17,14 @@ static rv_tensor rows_from(rv_tensor t, int64_t begin, int64_t n) {
 	return t;
 }
 
-/* Products of a layer on the host, shown to the hooks one by one. */
+/* Products on the host, shown to the hooks one by one; that of the output head has no layer. */
 static rv_status show(rv_context *ctx, const rv_product *products, int n_products, rv_tensor x,
                       const rv_row *rows) {
 	const rv_hooks *hooks = &ctx->hooks;
 	for (int i = 0; i < n_products; i++) {
 		const rv_product *p = &products[i];
 		if (!(hooks->roles & RV_ROLE_BIT(p->role)) ||
-		    (hooks->layers && !hooks->layers[p->layer]))
+		    (hooks->layers && p->role != RV_OUTPUT && !hooks->layers[p->layer]))
 			continue;
 		const rv_site_view view = {
 		        .role = p->role,

@@ -83,9 +83,4 @@ typedef struct rv_capture_stats {
 } rv_capture_stats;
 void rv_capture_get_stats(const rv_capture *c, rv_capture_stats *out);
 
-/* The k highest of n values: ids and values, falling, of equals the lower id first. k <= n. NaN counts
- * as lowest. scratch: rv_top_k_scratch(n) floats. */
-int64_t rv_top_k_scratch(int64_t n);
-void rv_top_k(const float *x, int64_t n, int64_t k, int32_t *ids, float *values, float *scratch);
-
 #endif

@@ -33,7 +33,8 @@ typedef struct rv_instant rv_instant;
 typedef struct rv_instant_options {
 	double threshold;         /* learn from quality >= this; [0, 1], default 0.6 */
 	rv_local_reading reading; /* default LENS */
-	int64_t max_tokens;       /* of a request, learnt from: evenly chosen; 1..128, default 32 */
+	int64_t max_tokens;       /* of a request, learnt from: every so many; 1..128, default 32 */
+	int64_t n_top;            /* most candidates of a captured token; 2..256, default 64 */
 	double max_ratio;         /* > 0; default 0.5 */
 	int bounded; /* 1: only as many tokens as are expected to fit into budget_ns, by what a token
 	                took before; results then depend on the machine. Default 0 */

@@ -77,16 +77,17 @@ int rv_micro_lora_find(const rv_micro_lora *m, rv_role role, int64_t layer); /* 
  * those who have no context. */
 void rv_micro_lora_forward(const rv_micro_lora *m, int part, const float *x, int64_t n, float *y);
 
-/* One step for n tokens: x [n, n_in], g [n, n_out]; step: learning rate times quality. n <=
- * RV_MICRO_MAX_TOKENS. RV_ERR_NUMERIC when a factor is no longer finite: roll back. */
+/* One step for n <= RV_MICRO_MAX_TOKENS tokens: token t has input x + t ldx, of n_in, and gradient g +
+ * t ldg, of n_out; step: learning rate times quality. RV_ERR_NUMERIC when a factor is no longer finite:
+ * roll back. */
 #define RV_MICRO_MAX_TOKENS 128
-rv_status rv_micro_lora_update(rv_micro_lora *m, int part, const float *x, const float *g, int64_t n,
-                               double step);
+rv_status rv_micro_lora_update(rv_micro_lora *m, int part, const float *x, int64_t ldx, const float *g,
+                               int64_t ldg, int64_t n, double step);
 
 /* Of the tokens: the largest |s B A x| / |state|; how much of the residual stream the change is.
- * state: [n, n_out]. */
-double rv_micro_lora_ratio(const rv_micro_lora *m, int part, const float *x, const float *state,
-                           int64_t n);
+ * Laid out likewise; NaN when one of them is not finite. */
+double rv_micro_lora_ratio(const rv_micro_lora *m, int part, const float *x, int64_t ldx,
+                           const float *state, int64_t lds, int64_t n);
 
 /* All factors aside, and back again: what was last kept. */
 void rv_micro_lora_keep(rv_micro_lora *m);

@@ -54,7 +54,7 @@ rv_status rv_trajectory_ring_rate(rv_trajectory_ring *r, const char *request_id,
                                   int64_t n_correction);
 
 /* Numbers of the entries that are there: [*oldest, *newest]; both 0 when empty. */
-void rv_trajectory_ring_range(const rv_trajectory_ring *r, uint64_t *oldest, uint64_t *newest);
+void rv_trajectory_ring_range(rv_trajectory_ring *r, uint64_t *oldest, uint64_t *newest);
 /* Copies an entry, its tokens into `tokens` [max_tokens + max_correction]. RV_ERR_NOT_FOUND: not there
  * (any more). */
 rv_status rv_trajectory_ring_read(rv_trajectory_ring *r, uint64_t number, rv_served *out,
