@@ -93,6 +93,18 @@ typedef struct rv_bank_hit {
 rv_status rv_bank_search(rv_bank *bank, const float *query, const rv_bank_query *how, rv_bank_hit *hits,
                          int64_t *n);
 
+/* Every pattern whose decayed quality at `now` (UTC ms) is at least min_quality, in order of key, from
+ * one snapshot of the store. *t is borrowed; *embedding: what it is found by. A callback that fails
+ * ends the visit with its status. It must not write to the store. */
+typedef struct rv_bank_pattern {
+	const rv_trajectory *t;
+	const float *embedding; /* [RV_EMBEDDING_DIM] */
+	float quality;          /* decayed */
+} rv_bank_pattern;
+typedef rv_status rv_bank_visit_fn(void *user, const rv_bank_pattern *pattern);
+rv_status rv_bank_visit(rv_bank *bank, int64_t now, float min_quality, rv_bank_visit_fn *fn,
+                        void *user);
+
 int64_t rv_bank_count(rv_bank *bank);
 
 typedef struct rv_bank_stats {
@@ -119,6 +131,10 @@ typedef struct rv_bank_distill_options {
 	int64_t max_patterns;   /* clusters beyond that (K-means++, weights by quality); 0: no limit */
 	int max_rounds;         /* of K-means: 10 */
 	uint64_t seed;
+	/* May be NULL. Called after the commit for each pattern that went into another, with the one
+	 * that stayed. */
+	void (*went)(void *user, const char *id, const char *into);
+	void *user;
 } rv_bank_distill_options;
 rv_bank_distill_options rv_bank_distill_defaults(void);
 
@@ -135,6 +151,16 @@ rv_status rv_bank_distill(rv_bank *bank, const rv_bank_distill_options *options,
 /* Deletes patterns older than max_age_ms (0: any age) whose decayed quality is below min_quality; *n is
  * their number. */
 rv_status rv_bank_prune(rv_bank *bank, int64_t max_age_ms, float min_quality, int64_t *n);
+
+typedef struct rv_bank_pruning {
+	int64_t now;        /* UTC ms */
+	int64_t max_age_ms; /* patterns that are at least so old */
+	float min_quality;  /* and whose quality is below */
+	int undecayed;      /* the quality it was stored with, not what is left of it */
+	void (*went)(void *user, const char *id, const char *into); /* as above, into NULL */
+	void *user;
+} rv_bank_pruning;
+rv_status rv_bank_prune_by(rv_bank *bank, const rv_bank_pruning *how, int64_t *n);
 
 /* ---- between machines: JSON Lines of trajectory.h's form ---- */
 

@@ -276,6 +276,21 @@ static rv_status cluster(distilling *d) {
 
 /* ---- into the store ---- */
 
+/* What went into a pattern that went into another itself went there too. */
+static void tell(const distilling *d) {
+	for (int64_t i = 0; i < d->n && d->options->went != NULL; i++) {
+		char id[RV_UUID_TEXT], into[RV_UUID_TEXT];
+		int64_t stays = i;
+		while (d->members[stays].into != stays)
+			stays = d->members[stays].into;
+		if (stays == i)
+			continue;
+		rv_bank_id_text(d->members[i].entry.id, id);
+		rv_bank_id_text(d->members[stays].entry.id, into);
+		d->options->went(d->options->user, id, into);
+	}
+}
+
 static rv_status write_out(distilling *d) {
 	rv_bank_change c = {.bank = d->bank};
 	rv_status st = RV_ALLOC(&c.removed, d->n, "keys");
@@ -288,8 +303,11 @@ static rv_status write_out(distilling *d) {
 		else if (m->grew)
 			c.updated[c.n_updated++] = m->entry;
 	}
-	if (st == RV_OK && c.n_removed > 0)
+	if (st == RV_OK && c.n_removed > 0) {
 		st = rv_store_write(d->bank->store, rv_bank_change_write, rv_bank_change_done, &c);
+		if (st == RV_OK)
+			tell(d);
+	}
 	rv_free(c.removed);
 	rv_free(c.updated);
 	return st;
@@ -326,31 +344,47 @@ rv_status rv_bank_distill(rv_bank *bank, const rv_bank_distill_options *options,
 
 typedef struct pruning {
 	rv_bank_change change; /* first: the done callback's */
-	int64_t max_age_ms, now;
-	float min_quality;
+	const rv_bank_pruning *how;
+	char (*ids)[RV_UUID_TEXT]; /* of those removed */
 } pruning;
+
+static int is_pruned(const pruning *p, const rv_bank_entry *e) {
+	const rv_bank_pruning *how = p->how;
+	float quality = how->undecayed ? e->quality : rv_bank_decayed(p->change.bank, e, how->now);
+	return !e->dead && !e->doomed && how->now - e->created_at >= how->max_age_ms &&
+	       quality < how->min_quality;
+}
 
 /* On the writer thread, where nobody else changes the figures. */
 static rv_status prune(void *user, rv_db *db) {
 	pruning *p = user;
 	rv_bank_change *c = &p->change;
-	rv_bank *bank = c->bank;
-	RV_TRY(RV_ALLOC(&c->removed, bank->n_entries, "keys"));
-	for (int64_t i = 0; i < bank->n_entries; i++) {
-		const rv_bank_entry *e = &bank->entries[i];
-		if (!e->dead && !e->doomed && p->now - e->created_at >= p->max_age_ms &&
-		    rv_bank_decayed(bank, e, p->now) < p->min_quality)
-			c->removed[c->n_removed++] = e->key;
-	}
+	RV_TRY(RV_ALLOC(&c->removed, c->bank->n_entries, "keys"));
+	RV_TRY(RV_ALLOC(&p->ids, c->bank->n_entries, "ids"));
+	for (int64_t i = 0; i < c->bank->n_entries; i++)
+		if (is_pruned(p, &c->bank->entries[i])) {
+			rv_bank_id_text(c->bank->entries[i].id, p->ids[c->n_removed]);
+			c->removed[c->n_removed++] = c->bank->entries[i].key;
+		}
 	return rv_bank_change_write(c, db);
 }
 
-rv_status rv_bank_prune(rv_bank *bank, int64_t max_age_ms, float min_quality, int64_t *n) {
-	pruning p = {{.bank = bank}, max_age_ms, rv_store_now_ms(bank->store), min_quality};
+rv_status rv_bank_prune_by(rv_bank *bank, const rv_bank_pruning *how, int64_t *n) {
+	pruning p = {.change = {.bank = bank}, .how = how};
 	RV_TRY(rv_bank_check_whole(bank));
 	rv_status st = rv_store_write(bank->store, prune, rv_bank_change_done, &p);
+	for (int64_t i = 0; st == RV_OK && how->went != NULL && i < p.change.n_removed; i++)
+		how->went(how->user, p.ids[i], NULL);
 	if (st == RV_OK && n != NULL)
 		*n = p.change.n_removed;
+	rv_free(p.ids);
 	rv_free(p.change.removed);
 	return st;
+}
+
+rv_status rv_bank_prune(rv_bank *bank, int64_t max_age_ms, float min_quality, int64_t *n) {
+	const rv_bank_pruning how = {.now = rv_store_now_ms(bank->store),
+	                             .max_age_ms = max_age_ms,
+	                             .min_quality = min_quality};
+	return rv_bank_prune_by(bank, &how, n);
 }

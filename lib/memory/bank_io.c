@@ -56,6 +56,35 @@ rv_status rv_bank_export(rv_bank *bank, const char *path, float min_quality, int
 	return RV_OK;
 }
 
+/* ---- to a callback ---- */
+
+typedef struct visiting {
+	rv_bank *bank;
+	int64_t now;
+	float min_quality;
+	rv_bank_visit_fn *fn;
+	void *user;
+} visiting;
+
+static rv_status visit_row(void *user, int64_t key, const rv_trajectory *t, const float *embedding) {
+	(void)key;
+	const visiting *v = user;
+	const rv_bank_entry figures = {.created_at = t->created_at, .quality = t->quality};
+	const rv_bank_pattern p = {t, embedding, rv_bank_decayed(v->bank, &figures, v->now)};
+	return p.quality >= v->min_quality ? v->fn(v->user, &p) : RV_OK;
+}
+
+static rv_status visit_rows(void *user, rv_db *db) {
+	const visiting *v = user;
+	return rv_bank_rows_visit(db, v->bank->options.variant, visit_row, user);
+}
+
+rv_status rv_bank_visit(rv_bank *bank, int64_t now, float min_quality, rv_bank_visit_fn *fn,
+                        void *user) {
+	visiting v = {bank, now, min_quality, fn, user};
+	return rv_store_read(bank->store, visit_rows, &v);
+}
+
 /* ---- in: one transaction of the whole file, a line at a time ---- */
 
 typedef struct importing {

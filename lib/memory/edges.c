@@ -36,8 +36,7 @@ static int32_t find_edge(const rv_edges *e, int32_t source, int32_t target, rv_e
 	return i;
 }
 
-static int32_t find_by_id(const rv_edges *e, const char *source, const char *target,
-                          rv_edge_kind kind) {
+int32_t rv_edges_find(const rv_edges *e, const char *source, const char *target, rv_edge_kind kind) {
 	return find_edge(e, rv_id_map_get(&e->ids, source), rv_id_map_get(&e->ids, target), kind);
 }
 
@@ -77,7 +76,7 @@ static rv_status take_cell(rv_edges *e, int32_t *out) {
 	return RV_OK;
 }
 
-static rv_status put_edge(rv_edges *e, const rv_edge *edge, rv_edge_state state) {
+rv_status rv_edges_put(rv_edges *e, const rv_edge *edge, rv_edge_state state) {
 	int32_t source, target, i;
 	RV_TRY(node_of(e, edge->source, &source));
 	RV_TRY(node_of(e, edge->target, &target));
@@ -110,16 +109,8 @@ static void free_edge(rv_edges *e, int32_t i) {
 
 /* ---- writing behind ---- */
 
-/* One write of all that is changed when it runs. */
-typedef struct edges_job {
-	rv_edges *e;
-	uint32_t number;
-	float min_weight; /* a pruning: rows below it go */
-	int64_t n_pruned;
-} edges_job;
-
 /* The next changed edge from cell *at on, to be written; 0: no more. Its ids live until close. */
-static int next_changed(const edges_job *job, int32_t *at, rv_edge *out) {
+static int next_changed(const rv_edges_job *job, int32_t *at, rv_edge *out) {
 	rv_edges *e = job->e;
 	int found = 0;
 	pthread_mutex_lock(&e->lock);
@@ -140,7 +131,7 @@ static int next_changed(const edges_job *job, int32_t *at, rv_edge *out) {
 }
 
 static rv_status write_changed(void *user, rv_db *db) {
-	edges_job *job = user;
+	rv_edges_job *job = user;
 	rv_edge edge;
 	for (int32_t at = 0; next_changed(job, &at, &edge);)
 		RV_TRY(RV_DB_RUN(db, TABLE,
@@ -155,7 +146,7 @@ static rv_status write_changed(void *user, rv_db *db) {
 
 /* What failed waits for the next write. */
 static void written(void *user, rv_status status) {
-	const edges_job *job = user;
+	const rv_edges_job *job = user;
 	rv_edges *e = job->e;
 	pthread_mutex_lock(&e->lock);
 	if (status != RV_OK)
@@ -177,24 +168,24 @@ static void written_behind(void *user, rv_status status) {
 
 /* Under the lock. No failure of the caller's: the next change, or a flush, asks again. */
 static void ask_for_write(rv_edges *e) {
-	edges_job *job = NULL;
+	rv_edges_job *job = NULL;
 	if (e->is_posted || e->n_changed == 0 || RV_ALLOC(&job, 1, "write of edges") != RV_OK)
 		return;
-	*job = (edges_job){.e = e, .number = ++e->n_jobs};
+	*job = (rv_edges_job){.e = e, .number = ++e->n_jobs};
 	e->is_posted = rv_store_post(e->store, write_changed, written_behind, job) == RV_OK;
 	if (!e->is_posted)
 		rv_free(job);
 }
 
-static edges_job begin_job(rv_edges *e) {
+rv_edges_job rv_edges_begin_job(rv_edges *e) {
 	pthread_mutex_lock(&e->lock);
-	edges_job job = {.e = e, .number = ++e->n_jobs};
+	rv_edges_job job = {.e = e, .number = ++e->n_jobs};
 	pthread_mutex_unlock(&e->lock);
 	return job;
 }
 
 rv_status rv_edges_flush(rv_edges *e) {
-	edges_job job = begin_job(e);
+	rv_edges_job job = rv_edges_begin_job(e);
 	if (rv_store_is_read_only(e->store))
 		return RV_OK;
 	return rv_store_write(e->store, write_changed, written, &job);
@@ -228,7 +219,7 @@ static rv_status check_edge(const rv_edges *e, const rv_edge *edge) {
 rv_status rv_edges_set(rv_edges *e, const rv_edge *edge) {
 	RV_TRY(check_edge(e, edge));
 	pthread_mutex_lock(&e->lock);
-	rv_status st = put_edge(e, edge, RV_EDGE_CHANGED);
+	rv_status st = rv_edges_put(e, edge, RV_EDGE_CHANGED);
 	ask_for_write(e);
 	pthread_mutex_unlock(&e->lock);
 	return st;
@@ -240,13 +231,13 @@ rv_status rv_edges_reinforce(rv_edges *e, const char *source, const char *target
 	RV_TRY(check_edge(e, &edge));
 	rv_status st = RV_OK;
 	pthread_mutex_lock(&e->lock);
-	int32_t i = find_by_id(e, source, target, kind);
+	int32_t i = rv_edges_find(e, source, target, kind);
 	if (i >= 0) {
 		edge.weight = e->cells[i].weight * (1 + (is_good ? e->options.rate : -e->options.rate));
 		edge.weight = fminf(edge.weight, 1);
 	}
 	if (i >= 0 || is_good)
-		st = put_edge(e, &edge, RV_EDGE_CHANGED);
+		st = rv_edges_put(e, &edge, RV_EDGE_CHANGED);
 	ask_for_write(e);
 	pthread_mutex_unlock(&e->lock);
 	return st;
@@ -255,7 +246,7 @@ rv_status rv_edges_reinforce(rv_edges *e, const char *source, const char *target
 rv_status rv_edges_weight(rv_edges *e, const char *source, const char *target, rv_edge_kind kind,
                           float *weight) {
 	pthread_mutex_lock(&e->lock);
-	int32_t i = find_by_id(e, source, target, kind);
+	int32_t i = rv_edges_find(e, source, target, kind);
 	if (i >= 0)
 		*weight = e->cells[i].weight;
 	pthread_mutex_unlock(&e->lock);
@@ -271,8 +262,8 @@ int64_t rv_edges_count(rv_edges *e) {
 	return n;
 }
 
-static rv_status write_pruned(void *user, rv_db *db) {
-	edges_job *job = user;
+rv_status rv_edges_write_pruned(void *user, rv_db *db) {
+	rv_edges_job *job = user;
 	RV_TRY(write_changed(job, db));
 	RV_TRY(RV_DB_RUN(db, TABLE, "DELETE FROM edges WHERE weight < ?1",
 	                 RV_REAL((double)job->min_weight)));
@@ -280,8 +271,8 @@ static rv_status write_pruned(void *user, rv_db *db) {
 	return RV_OK;
 }
 
-static void pruned(void *user, rv_status status) {
-	const edges_job *job = user;
+void rv_edges_pruned(void *user, rv_status status) {
+	const rv_edges_job *job = user;
 	rv_edges *e = job->e;
 	pthread_mutex_lock(&e->lock);
 	/* one that changed since its row went stays, and is written again */
@@ -294,9 +285,9 @@ static void pruned(void *user, rv_status status) {
 }
 
 rv_status rv_edges_prune(rv_edges *e, float min_weight, int64_t *n) {
-	edges_job job = begin_job(e);
+	rv_edges_job job = rv_edges_begin_job(e);
 	job.min_weight = min_weight;
-	RV_TRY(rv_store_write(e->store, write_pruned, pruned, &job));
+	RV_TRY(rv_store_write(e->store, rv_edges_write_pruned, rv_edges_pruned, &job));
 	if (n != NULL)
 		*n = job.n_pruned;
 	return RV_OK;
@@ -311,10 +302,11 @@ static rv_status load_one(void *user, const rv_db_row *row) {
 	if (edge.source == NULL || edge.target == NULL || edge.kind == RV_EDGE_COUNT ||
 	    !(edge.weight >= 0 && edge.weight <= 1))
 		return rv_row_damaged(row, "an id, a kind or a weight");
-	return put_edge(e, &edge, RV_EDGE_STORED);
+	return rv_edges_put(e, &edge, RV_EDGE_STORED);
 }
 
 static rv_status load(void *user, rv_db *db) {
+	RV_TRY(rv_edges_decayed_read(db, &((rv_edges *)user)->decayed_at));
 	return rv_db_query(db, TABLE,
 	                   "SELECT row_number() OVER (), source, target, kind, weight FROM edges"
 	                   " ORDER BY source, kind, target",

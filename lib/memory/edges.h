@@ -61,6 +61,23 @@ rv_status rv_edges_weight(rv_edges *e, const char *source, const char *target, r
                           float *weight);
 /* Deletes the edges below min_weight, in the store too; *n of them (may be NULL). */
 rv_status rv_edges_prune(rv_edges *e, float min_weight, int64_t *n);
+
+typedef struct rv_edges_upkeep {
+	/* A weight halves in that time since the last decay, or since this one began to count; 0: none
+	 * decay. Decay and its date are one transaction. */
+	int64_t now, half_life_ms; /* UTC ms, ms */
+	float min_weight;          /* edges below it go; 0: none */
+	/* What an id is from now on: itself, another one (its edges go over, the heavier of two stays),
+	 * or NULL (its edges go). Must call nothing of the graph or store. NULL: all stay. */
+	const char *(*becomes)(void *user, const char *id);
+	void *user;
+} rv_edges_upkeep;
+typedef struct rv_edges_upkeep_report {
+	double factor; /* of the decay */
+	int64_t n_moved, n_gone;
+} rv_edges_upkeep_report;
+/* Committed on return, all or none; what changed meanwhile is kept too. report may be NULL. */
+rv_status rv_edges_keep_up(rv_edges *e, const rv_edges_upkeep *how, rv_edges_upkeep_report *report);
 rv_status rv_edges_flush(rv_edges *e);
 int64_t rv_edges_count(rv_edges *e);
 

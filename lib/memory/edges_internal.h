@@ -37,7 +37,29 @@ struct rv_edges {
 	int64_t n_walks;
 	int64_t n_changed;
 	uint32_t n_jobs;
-	int is_posted; /* a write waits in the store's queue */
+	int is_posted;      /* a write waits in the store's queue */
+	int64_t decayed_at; /* UTC ms up to which weights have decayed; 0: never */
 };
+
+/* Under the lock: adds an edge or sets its weight. */
+rv_status rv_edges_put(rv_edges *e, const rv_edge *edge, rv_edge_state state);
+
+/* Under the lock: its cell, -1: none. */
+int32_t rv_edges_find(const rv_edges *e, const char *source, const char *target, rv_edge_kind kind);
+
+/* One write of all that is changed when it runs. */
+typedef struct rv_edges_job {
+	rv_edges *e;
+	uint32_t number;
+	float min_weight; /* a pruning: rows below it go */
+	int64_t n_pruned;
+} rv_edges_job;
+rv_edges_job rv_edges_begin_job(rv_edges *e);
+/* Write and done callbacks of a pruning; `user` is the job. */
+rv_status rv_edges_write_pruned(void *user, rv_db *db);
+void rv_edges_pruned(void *user, rv_status status);
+
+/* edges_upkeep.c: 0 when nothing ever decayed. */
+rv_status rv_edges_decayed_read(rv_db *db, int64_t *at);
 
 #endif

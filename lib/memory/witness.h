@@ -82,6 +82,7 @@ typedef struct rv_witness_options {
 	 * commit: 1000 */
 	int64_t batch_ms;
 	int64_t retain_ms; /* entries older than that go, once an hour; 0: none. 7 days */
+	int archive;       /* 1: into the archive (witness_archive.h); 0 (default): for good */
 } rv_witness_options;
 rv_witness_options rv_witness_defaults(void);
 

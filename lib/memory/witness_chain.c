@@ -3,7 +3,6 @@
 #include "memory/witness_internal.h"
 
 #include <inttypes.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,25 +15,18 @@ _Static_assert(RV_WITNESS_HASH == crypto_hash_sha256_BYTES, "SHA-256");
 
 /* ---- hashes ---- */
 
-static void hash_begin(crypto_hash_sha256_state *state, const uint8_t *before, int64_t key) {
-	crypto_hash_sha256_init(state);
-	crypto_hash_sha256_update(state, (const uint8_t *)TAG, sizeof TAG - 1);
-	crypto_hash_sha256_update(state, before, RV_WITNESS_HASH);
-	crypto_hash_sha256_update(state, (const uint8_t *)&key, sizeof key);
-}
-
-static void hash_value(crypto_hash_sha256_state *state, const rv_db_value *v) {
+static void put_value(const rv_db_value *v, rv_witness_put *put, void *user) {
 	int is_bytes = v->kind == RV_DB_TEXT || v->kind == RV_DB_BLOB;
 	uint8_t kind = (uint8_t)(is_bytes && v->data == NULL ? RV_DB_NULL : v->kind);
-	crypto_hash_sha256_update(state, &kind, 1);
+	put(user, &kind, 1);
 	if (kind == RV_DB_INT)
-		crypto_hash_sha256_update(state, (const uint8_t *)&v->integer, sizeof v->integer);
+		put(user, &v->integer, sizeof v->integer);
 	if (kind == RV_DB_REAL)
-		crypto_hash_sha256_update(state, (const uint8_t *)&v->real, sizeof v->real);
+		put(user, &v->real, sizeof v->real);
 	if (kind == RV_DB_TEXT || kind == RV_DB_BLOB) {
 		uint64_t size = v->size;
-		crypto_hash_sha256_update(state, (const uint8_t *)&size, sizeof size);
-		crypto_hash_sha256_update(state, v->data, v->size);
+		put(user, &size, sizeof size);
+		put(user, v->data, v->size);
 	}
 }
 
@@ -53,18 +45,35 @@ static rv_db_value row_value(const rv_db_row *row, int column, int kind) {
 	return v;
 }
 
-static void hash_row(const rv_db_row *row, const uint8_t *before, uint8_t out[RV_WITNESS_HASH]) {
-	static const uint8_t kinds[] = {
+const uint8_t rv_witness_kinds[RV_WITNESS_N_COLUMNS] = {
 #define RV_WITNESS_KIND(column, kind) RV_DB_##kind,
-	        RV_WITNESS_COLUMNS(RV_WITNESS_KIND)
+        RV_WITNESS_COLUMNS(RV_WITNESS_KIND)
 #undef RV_WITNESS_KIND
-	};
-	crypto_hash_sha256_state state;
-	hash_begin(&state, before, rv_row_int(row, 0));
+};
+
+void rv_witness_row_put(const rv_db_row *row, rv_witness_put *put, void *user) {
+	int64_t key = rv_row_int(row, 0);
+	put(user, &key, sizeof key);
 	for (int c = 0; c < RV_WITNESS_N_COLUMNS; c++) {
-		rv_db_value v = row_value(row, c + 1, kinds[c]);
-		hash_value(&state, &v);
+		rv_db_value v = row_value(row, c + 1, rv_witness_kinds[c]);
+		put_value(&v, put, user);
 	}
+}
+
+void rv_witness_hash_begin(crypto_hash_sha256_state *state, const uint8_t *before) {
+	crypto_hash_sha256_init(state);
+	crypto_hash_sha256_update(state, (const uint8_t *)TAG, sizeof TAG - 1);
+	crypto_hash_sha256_update(state, before, RV_WITNESS_HASH);
+}
+
+void rv_witness_hash_put(void *state, const void *data, size_t size) {
+	crypto_hash_sha256_update(state, data, size);
+}
+
+static void hash_row(const rv_db_row *row, const uint8_t *before, uint8_t out[RV_WITNESS_HASH]) {
+	crypto_hash_sha256_state state;
+	rv_witness_hash_begin(&state, before);
+	rv_witness_row_put(row, rv_witness_hash_put, &state);
 	crypto_hash_sha256_final(&state, out);
 }
 
@@ -72,9 +81,10 @@ rv_status rv_witness_chain_add(rv_db *db, rv_witness_chain *chain, const rv_db_v
 	rv_db_value all[RV_WITNESS_N_COLUMNS + 2];
 	rv_witness_mark next = {.key = chain->head.key + 1};
 	crypto_hash_sha256_state state;
-	hash_begin(&state, chain->head.hash, next.key);
+	rv_witness_hash_begin(&state, chain->head.hash);
+	rv_witness_hash_put(&state, &next.key, sizeof next.key);
 	for (int c = 0; c < RV_WITNESS_N_COLUMNS; c++)
-		hash_value(&state, &values[c]);
+		put_value(&values[c], rv_witness_hash_put, &state);
 	crypto_hash_sha256_final(&state, next.hash);
 	all[0] = RV_INT(next.key);
 	memcpy(all + 1, values, RV_WITNESS_N_COLUMNS * sizeof *values);
@@ -252,12 +262,17 @@ static rv_status take_mark(void *user, const rv_db_row *row) {
 	return RV_OK;
 }
 
+rv_status rv_witness_chain_keep(rv_db *db, const rv_witness_chain *chain, int64_t before,
+                                int64_t *keep) {
+	const rv_db_value values[] = {RV_INT(before), RV_INT(chain->head.key + 1)};
+	return rv_db_int(db, TABLE, "SELECT coalesce(min(key), ?2) FROM witness WHERE timestamp >= ?1",
+	                 values, 2, keep);
+}
+
 rv_status rv_witness_chain_cut(rv_db *db, rv_witness_chain *chain, int64_t before, int64_t *n) {
 	rv_witness_mark last = chain->begin;
-	int64_t keep; /* the first to stay */
-	const rv_db_value values[] = {RV_INT(before), RV_INT(chain->head.key + 1)};
-	RV_TRY(rv_db_int(db, TABLE, "SELECT coalesce(min(key), ?2) FROM witness WHERE timestamp >= ?1",
-	                 values, 2, &keep));
+	int64_t keep;
+	RV_TRY(rv_witness_chain_keep(db, chain, before, &keep));
 	RV_TRY(RV_DB_QUERY(db, TABLE, take_mark, &last,
 	                   "SELECT key, hash FROM witness WHERE key < ?1 ORDER BY key DESC LIMIT 1",
 	                   RV_INT(keep)));
@@ -279,14 +294,17 @@ static rv_status write_cut(void *user, rv_db *db) {
 	return c->n > 0 ? rv_witness_chain_write(c->w->store, db, &c->chain) : RV_OK;
 }
 
+rv_status rv_witness_cut(rv_witness *w, int64_t before, int64_t *n) {
+	cut c = {.w = w, .chain = w->chain, .before = before};
+	RV_TRY(rv_store_write(w->store, write_cut, NULL, &c));
+	w->chain = c.chain;
+	*n = c.n;
+	return RV_OK;
+}
+
 rv_status rv_witness_retire(rv_witness *w, int64_t before, int64_t *n) {
 	pthread_mutex_lock(&w->chain_lock);
-	cut c = {.w = w, .chain = w->chain, .before = before};
-	rv_status st = rv_store_write(w->store, write_cut, NULL, &c);
-	if (st == RV_OK) {
-		w->chain = c.chain;
-		*n = c.n;
-	}
+	rv_status st = rv_witness_cut(w, before, n);
 	pthread_mutex_unlock(&w->chain_lock);
 	return st;
 }

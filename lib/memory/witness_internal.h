@@ -5,6 +5,7 @@
 #include "memory/witness.h"
 
 #include <pthread.h>
+#include <sodium.h>
 
 /* The columns between key and hash, in the order of the hash. X(column, kind) */
 #define RV_WITNESS_COLUMNS(X)                                                                          \
@@ -68,8 +69,19 @@ rv_status rv_witness_chain_write(const rv_store *store, rv_db *db, const rv_witn
 rv_status rv_witness_chain_check(rv_db *db, const rv_witness_chain *chain);
 /* Inserts an entry as the chain's next. */
 rv_status rv_witness_chain_add(rv_db *db, rv_witness_chain *chain, const rv_db_value *values);
+/* The first entry to stay when those older than `before` go from the front. */
+rv_status rv_witness_chain_keep(rv_db *db, const rv_witness_chain *chain, int64_t before,
+                                int64_t *keep);
 /* Deletes entries from the front. */
 rv_status rv_witness_chain_cut(rv_db *db, rv_witness_chain *chain, int64_t before, int64_t *n);
+
+/* What of an entry is hashed, behind the tag and the hash before it: key and columns, in pieces. `row`
+ * is one of RV_WITNESS_ALL. */
+extern const uint8_t rv_witness_kinds[RV_WITNESS_N_COLUMNS]; /* rv_db_value's */
+typedef void rv_witness_put(void *user, const void *data, size_t size);
+void rv_witness_row_put(const rv_db_row *row, rv_witness_put *put, void *user);
+void rv_witness_hash_begin(crypto_hash_sha256_state *state, const uint8_t *before);
+void rv_witness_hash_put(void *state, const void *data, size_t size); /* a rv_witness_put */
 
 struct rv_witness {
 	rv_store *store;
@@ -96,6 +108,9 @@ struct rv_witness {
 	rv_witness_chain chain;     /* as committed */
 	int64_t retired_at;         /* the store's clock; the thread's own */
 };
+
+/* rv_witness_retire, under the lock of the chain. */
+rv_status rv_witness_cut(rv_witness *w, int64_t before, int64_t *n);
 
 /* Thread. */
 void *rv_witness_write_main(void *arg);

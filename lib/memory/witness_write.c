@@ -1,6 +1,7 @@
 /* The thread that writes what waits: when 100 do, when the oldest is due, when somebody asks. */
 #include "base/mem.h"
 #include "base/sysinfo.h"
+#include "memory/witness_archive.h"
 #include "memory/witness_internal.h"
 
 #include <stdio.h>
@@ -97,7 +98,9 @@ static void retire_old(rv_witness *w) {
 	if (w->options.retain_ms == 0 || now - RETIRE_EVERY_MS < w->retired_at)
 		return;
 	w->retired_at = now;
-	if (rv_witness_retire(w, now - w->options.retain_ms, &n) != RV_OK)
+	rv_status st = w->options.archive ? rv_witness_archive(w, now - w->options.retain_ms, &n)
+	                                  : rv_witness_retire(w, now - w->options.retain_ms, &n);
+	if (st != RV_OK)
 		rv_logf(rv_store_log(w->store), RV_LOG_WARN, "witness log: retention: %s",
 		        rv_error_message());
 }
