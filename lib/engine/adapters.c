@@ -82,25 +82,51 @@ static void add_tile(const rv_cpu *c, const rv_product *p, const rv_adapter_part
 		c->k->add(rv_tensor_row(p->y, token + i) + first, sum + i * n_rows, n_rows);
 }
 
+/* To rows [begin, end) of y, of tokens [t, next), which share a set. */
+static void add_rows(const rv_cpu *c, const rv_product *products, int i, const rv_deltas *d,
+                     int64_t begin, int64_t end, int64_t t, int64_t next) {
+	const rv_product *p = &products[i];
+	const rv_adapter_set *set = set_of(d, t);
+	const float *low = low_row(d, i, t);
+	for (int u = 0; u < set->n; u++) {
+		const rv_adapter_part *part = rv_adapter_find(set->uses[u].adapter, p->role, p->layer);
+		if (!part)
+			continue;
+		for (int64_t r = begin; r < end; r += TILE_ROWS)
+			add_tile(c, p, part, low, d->width, r,
+			         end - r < TILE_ROWS ? end - r : TILE_ROWS, t, next - t);
+		low += rv_deltas_round(part->a.rows);
+	}
+}
+
 void rv_cpu_add_deltas(const rv_cpu *c, const rv_product *products, int i, const rv_deltas *d,
                        int64_t begin, int64_t end) {
-	const rv_product *p = &products[i];
-	for (int64_t t = 0; t < p->y.rows;) {
-		int64_t next = run_of_rows(d, t, p->y.rows);
-		const rv_adapter_set *set = set_of(d, t);
-		if (set->n > 0 && next > t + TILE_TOKENS)
-			next = t + TILE_TOKENS;
-		const float *low = low_row(d, i, t);
-		for (int u = 0; u < set->n; u++) {
-			const rv_adapter_part *part =
-			        rv_adapter_find(set->uses[u].adapter, p->role, p->layer);
-			if (!part)
-				continue;
-			for (int64_t r = begin; r < end; r += TILE_ROWS)
-				add_tile(c, p, part, low, d->width, r,
-				         end - r < TILE_ROWS ? end - r : TILE_ROWS, t, next - t);
-			low += rv_deltas_round(part->a.rows);
-		}
-		t = next;
+	const int64_t n = products[i].y.rows;
+	for (int64_t t = 0, next; t < n; t = next) {
+		next = run_of_rows(d, t, n < t + TILE_TOKENS ? n : t + TILE_TOKENS);
+		add_rows(c, products, i, d, begin, end, t, next);
 	}
+}
+
+/* ---- both, token by token ---- */
+
+static rv_status delta_chunk(void *arg, int64_t begin, int64_t end, int thread) {
+	(void)thread;
+	const low_job *j = arg;
+	for (int64_t t = begin, next; t < end; t = next) {
+		next = run_of_rows(j->deltas, t, end < t + TILE_TOKENS ? end : t + TILE_TOKENS);
+		for (int p = 0; p < j->n_products; p++) {
+			low_rows(j, p, t, next);
+			add_rows(j->c, j->products, p, j->deltas, 0, j->products[p].y.cols, t, next);
+		}
+	}
+	return RV_OK;
+}
+
+rv_status rv_cpu_deltas_by_token(const rv_cpu *c, const rv_product *products, int n_products,
+                                 rv_tensor x, const rv_deltas *deltas) {
+	low_job job = {c, products, n_products, x, deltas};
+	int64_t grain = x.rows / (4 * rv_threads_count(c->threads));
+	grain = grain < 1 ? 1 : grain > TILE_TOKENS ? TILE_TOKENS : grain;
+	return rv_threads_for(c->threads, x.rows, grain, delta_chunk, &job);
 }

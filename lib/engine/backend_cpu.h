@@ -56,9 +56,13 @@ size_t rv_cpu_matmul_scratch(const rv_cpu_options *options);
 
 rv_status rv_cpu_matmul(rv_backend *be, const rv_product *products, int n_products, rv_tensor x,
                         const rv_deltas *deltas);
-/* What adapters add, in two halves: A x of every row before the product's own threads start (low_rank),
- * then B of it to rows [begin, end) of products[i].y (add_deltas). Sums run in an order that depends on
- * nothing but the shapes. */
+/* What adapters add. For few tokens in two halves: A x of every token before the product's own threads
+ * start (low_rank), then B of it to rows [begin, end) of products[i].y (add_deltas). For many after the
+ * product, token by token (deltas_by_token), so that each adapter is read once, from end to end. Sums
+ * run in an order that depends on nothing but the shapes: both give the same bits. */
+#define RV_DELTAS_MANY 8 /* tokens */
+rv_status rv_cpu_deltas_by_token(const rv_cpu *c, const rv_product *products, int n_products,
+                                 rv_tensor x, const rv_deltas *deltas);
 rv_status rv_cpu_low_rank(const rv_cpu *c, const rv_product *products, int n_products, rv_tensor x,
                           const rv_deltas *deltas);
 void rv_cpu_add_deltas(const rv_cpu *c, const rv_product *products, int i, const rv_deltas *deltas,

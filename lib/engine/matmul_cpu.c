@@ -138,19 +138,19 @@ static int64_t row_grain(const matmul_job *j, int64_t rows, size_t bytes) {
 
 rv_status rv_cpu_matmul(rv_backend *be, const rv_product *products, int n_products, rv_tensor x,
                         const rv_deltas *deltas) {
-	matmul_job job = {.c = (rv_cpu *)be,
-	                  .products = products,
-	                  .n_products = n_products,
-	                  .x = x,
-	                  .deltas = deltas};
+	matmul_job job = {.c = (rv_cpu *)be, .products = products, .n_products = n_products, .x = x};
+	const int by_token = deltas && x.rows >= RV_DELTAS_MANY;
 	RV_TRY(round_activations(&job));
-	if (deltas)
+	if (deltas && !by_token) {
+		job.deltas = deltas;
 		RV_TRY(rv_cpu_low_rank(job.c, products, n_products, x, deltas));
+	}
 	int64_t rows = 0;
 	size_t bytes = 0;
 	for (int i = 0; i < n_products; i++) {
 		rows += products[i].w->rows;
 		bytes += (size_t)products[i].w->rows * products[i].w->row_bytes;
 	}
-	return rv_threads_for(job.c->threads, rows, row_grain(&job, rows, bytes), matmul_rows, &job);
+	RV_TRY(rv_threads_for(job.c->threads, rows, row_grain(&job, rows, bytes), matmul_rows, &job));
+	return by_token ? rv_cpu_deltas_by_token(job.c, products, n_products, x, deltas) : RV_OK;
 }
