@@ -21,8 +21,9 @@ typedef struct rv_deep {
 	rv_edges *edges;
 	rv_witness *witness;
 	const rv_sona_deep_options *options; /* draft: the one in use */
-	const rv_replay *replay;             /* sequences of tuning.n_ctx tokens; old text */
-	const rv_micro_lora_options *micro;  /* where a BaseLoRA sits that begins from nothing */
+	/* text to be remembered: what was served, what was told to be; of tuning.n_ctx tokens */
+	const rv_replay *replay, *old;
+	const rv_micro_lora_options *micro; /* where a BaseLoRA sits that begins from nothing */
 	int64_t base_rank;
 	float min_quality; /* of options, resolved */
 	int64_t now_ms;
@@ -45,13 +46,11 @@ typedef rv_status rv_deep_part(rv_deep *d, rv_sona_part_report *report);
 /* By number of RV_SONA_DEEP_TABLE. */
 extern rv_deep_part *const rv_deep_parts[RV_DEEP_PARTS];
 
+rv_deep_part rv_deep_transfer, rv_deep_tune, rv_deep_distill; /* in files of their own */
+
 /* Runs those of `parts` (RV_SONA_PART bits) in order into reports [RV_DEEP_PARTS]: off, put off once
  * `stop` says so, failed (logged; the others go on). */
 void rv_deep_run(rv_deep *d, unsigned parts, rv_sona_part_report *reports);
-
-/* "text" of a report; outcome. Returns RV_OK. */
-rv_status rv_deep_say(rv_sona_part_report *report, rv_sona_part_outcome outcome, const char *fmt, ...)
-        __attribute__((format(printf, 3, 4)));
 
 /* ---- sona_deep_text.c: the bank's good trajectories as sequences for training ---- */
 
@@ -65,13 +64,29 @@ typedef struct rv_deep_text {
 	int64_t n_items[2]; /* trajectories */
 	int32_t *tokens[2]; /* [n, n_ctx + 1] */
 	float *weights[2];  /* [n, n_ctx] */
-	/* prompts of those held out, one after the other: tokens [prompt_at[i], prompt_at[i + 1]) */
+	/* the first prompts of those held out, one after the other: tokens [prompt_at[i], prompt_at[i +
+	 * 1]) */
 	int32_t *prompts;
-	int64_t *prompt_at; /* [n_items[1] + 1] */
-	int32_t end;        /* the end token: what is behind the last of a sequence */
+	int64_t *prompt_at; /* [n_prompts + 1] */
+	int64_t n_prompts;
+	int32_t end; /* the end token: what is behind the last of a sequence */
 } rv_deep_text;
 rv_status rv_deep_text_read(rv_deep_text *out, const rv_deep *d, int64_t n_ctx);
 void rv_deep_text_deinit(rv_deep_text *text); /* accepts a zeroed one */
+
+/* ---- sona_deep_tune.c: steps of training on that, and what they are judged by ---- */
+
+/* Options of a trainer for the text, at a constant rate. */
+rv_trainer_options rv_deep_trainer_options(const rv_deep *d, const rv_deep_text *text, double rate);
+/* `steps` updates of `batch` sequences, of which `replay`, a share, are text to be remembered (none
+ * where there is none). *done: updates; fewer when `stop` said so. */
+rv_status rv_deep_train(rv_trainer *t, const rv_deep *d, const rv_deep_text *text, int64_t steps,
+                        int64_t batch, double replay, int64_t *done);
+/* Mean loss, nats a token, of what was held out and of text to be remembered; NaN: there is none. */
+typedef struct rv_deep_loss {
+	double held, old;
+} rv_deep_loss;
+rv_status rv_deep_judge(rv_trainer *t, const rv_deep *d, const rv_deep_text *text, rv_deep_loss *out);
 
 /* ---- sona_deep_distill.c ---- */
 

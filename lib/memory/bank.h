@@ -134,6 +134,8 @@ typedef struct rv_bank_distill_options {
 	/* May be NULL. Called after the commit for each pattern that went into another, with the one
 	 * that stayed. */
 	void (*went)(void *user, const char *id, const char *into);
+	/* May be NULL. Polled from several threads; RV_ERR_CANCELLED, nothing was changed. */
+	int (*cancelled)(void *user);
 	void *user;
 } rv_bank_distill_options;
 rv_bank_distill_options rv_bank_distill_defaults(void);

@@ -5,6 +5,7 @@
  * many, K-means++ (Arthur and Vassilvitskii 2007) over unit vectors with weight * quality as mass; of
  * each cluster the member nearest to the centre represents it. */
 #include "base/mem.h"
+#include "kernels/kernels.h"
 #include "memory/bank_internal.h"
 
 #include <math.h>
@@ -87,6 +88,13 @@ static void take_in(distilling *d, int64_t into, int64_t from) {
 	d->members[from].into = into;
 }
 
+static rv_status check_cancel(const distilling *d) {
+	const rv_bank_distill_options *o = d->options;
+	return o->cancelled != NULL && o->cancelled(o->user)
+	               ? rv_fail(RV_ERR_CANCELLED, "distillation: cancelled, nothing was changed")
+	               : RV_OK;
+}
+
 static rv_status merge_near(distilling *d) {
 	uint64_t ids[NEIGHBOURS];
 	float distances[NEIGHBOURS], *vector = NULL;
@@ -96,7 +104,8 @@ static rv_status merge_near(distilling *d) {
 		member *m = &d->members[at];
 		if (m->into != at)
 			continue;
-		st = rv_hnsw_get(d->bank->index, (uint64_t)m->entry.key, vector);
+		if ((st = check_cancel(d)) == RV_OK)
+			st = rv_hnsw_get(d->bank->index, (uint64_t)m->entry.key, vector);
 		if (st == RV_OK)
 			st = rv_hnsw_search(d->bank->index, vector, NEIGHBOURS, 2 * NEIGHBOURS, NULL,
 			                    ids, distances, &found);
@@ -118,6 +127,7 @@ static rv_status merge_near(distilling *d) {
 
 typedef struct clusters {
 	distilling *d;
+	const rv_kernels *kernels;
 	float *x;        /* [n, dim] unit vectors of those that stayed */
 	int64_t *member; /* [n] */
 	int64_t n, k;
@@ -125,13 +135,6 @@ typedef struct clusters {
 	int64_t *of;     /* [n] cluster */
 	double *nearest; /* [n] squared distance to its centre */
 } clusters;
-
-static double square_distance(const float *a, const float *b) {
-	double sum = 0;
-	for (int i = 0; i < RV_EMBEDDING_DIM; i++)
-		sum += (double)(a[i] - b[i]) * (double)(a[i] - b[i]);
-	return sum;
-}
 
 static double mass(const clusters *c, int64_t i) {
 	const rv_bank_entry *e = &c->d->members[c->member[i]].entry;
@@ -142,12 +145,19 @@ static float *row(float *x, int64_t i) {
 	return x + i * RV_EMBEDDING_DIM;
 }
 
+static double square_distance(const clusters *c, int64_t i, int64_t centre) {
+	float sum;
+	c->kernels->l2_f32(&sum, row(c->x, i), row(c->centres, centre), RV_EMBEDDING_DIM);
+	return (double)sum;
+}
+
 /* The first centre by mass, each further one by mass * squared distance to those before. */
-static void choose_centres(clusters *c) {
+static rv_status choose_centres(clusters *c) {
 	rv_rng rng;
 	rv_rng_seed(&rng, c->d->options->seed);
 	for (int64_t j = 0; j < c->k; j++) {
 		double sum = 0;
+		RV_TRY(check_cancel(c->d));
 		for (int64_t i = 0; i < c->n; i++)
 			sum += mass(c, i) * (j > 0 ? c->nearest[i] : 1);
 		double at = rv_rng_double(&rng) * sum;
@@ -161,22 +171,25 @@ static void choose_centres(clusters *c) {
 		}
 		memcpy(row(c->centres, j), row(c->x, chosen), RV_EMBEDDING_DIM * sizeof(float));
 		for (int64_t i = 0; i < c->n; i++) {
-			double distance = square_distance(row(c->x, i), row(c->centres, j));
+			double distance = square_distance(c, i, j);
 			if (j == 0 || distance < c->nearest[i]) {
 				c->nearest[i] = distance;
 				c->of[i] = j;
 			}
 		}
 	}
+	return RV_OK;
 }
 
 static rv_status assign(void *arg, int64_t begin, int64_t end, int thread) {
 	(void)thread;
 	clusters *c = arg;
 	for (int64_t i = begin; i < end; i++) {
+		if (i % 64 == 0)
+			RV_TRY(check_cancel(c->d));
 		c->nearest[i] = INFINITY;
 		for (int64_t j = 0; j < c->k; j++) {
-			double distance = square_distance(row(c->x, i), row(c->centres, j));
+			double distance = square_distance(c, i, j);
 			if (distance < c->nearest[i]) {
 				c->nearest[i] = distance;
 				c->of[i] = j;
@@ -256,13 +269,17 @@ static rv_status fill(clusters *c) {
 }
 
 static rv_status cluster(distilling *d) {
-	clusters c = {.d = d, .n = d->n - d->report.merged, .k = d->options->max_patterns};
+	clusters c = {.d = d,
+	              .kernels = rv_kernels_for(rv_level_best()),
+	              .n = d->n - d->report.merged,
+	              .k = d->options->max_patterns};
 	if (c.k == 0 || c.n <= c.k)
 		return RV_OK;
 	rv_status st = fill(&c);
 	if (st == RV_OK) {
-		choose_centres(&c);
-		st = settle(&c);
+		st = choose_centres(&c);
+		if (st == RV_OK)
+			st = settle(&c);
 	}
 	if (st == RV_OK)
 		st = represent(&c);

@@ -19,6 +19,11 @@ static void note(void *user, const char *id, const char *into) {
 	}
 }
 
+static int at_once(void *user) {
+	(void)user;
+	return 1;
+}
+
 static void distillation_tells_who_went_where(void **state) {
 	(void)state;
 	fixture f;
@@ -35,6 +40,11 @@ static void distillation_tells_who_went_where(void **state) {
 	o.max_patterns = 3;
 	o.went = note;
 	o.user = &t;
+	o.cancelled = at_once;
+	assert_int_equal(rv_bank_distill(f.bank, &o, &r), RV_ERR_CANCELLED);
+	assert_int_equal(rv_bank_count(f.bank), 10);
+	assert_int_equal(t.n, 0);
+	o.cancelled = NULL;
 	assert_ok(rv_bank_distill(f.bank, &o, &r));
 	assert_int_equal(r.merged, 3);
 	assert_true(r.clustered > 0);
