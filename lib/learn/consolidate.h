@@ -4,7 +4,8 @@
  *        best approximation there is in the Frobenius norm (Eckart and Young 1936). The full matrix is
  *        never formed: QR of the stacked factors, SVD of the small product of the triangles, all in
  *        float64. Result: B = U sqrt(S), A = sqrt(S) V^T, scale 1. A matrix keeps fewer than `rank`
- *        columns when the sum has fewer.
+ *        columns when the sum has fewer; a sum that is 0 (every B is) keeps A of the first adapter
+ *        that has the matrix, with B = 0.
  *   ema  the factors are averaged, A = sum_i w_i A_i and B = sum_i w_i (s_i / s) B_i with the scale s
  *        of the first adapter that has the matrix (documented: w 0.99 of the base, 0.01 of the new one:
  *        RV_EMA_BASE, RV_EMA_NEW). Factors of lower rank are filled up with zeros; an adapter without
@@ -33,7 +34,8 @@ typedef struct rv_consolidate_report {
 	int64_t rank;       /* largest of a result */
 	double norm;        /* Frobenius, of the weighted sums of products of all matrices together */
 	double error;       /* Frobenius, of sum minus result, of all matrices together */
-	double bound;       /* error is at most this, rounding of the factors to f32 included */
+	double bound;       /* svd: from the singular values that were cut off and the rounding of the
+	                     * factors to f32; error is at most this. ema: the error, none is known */
 	double worst_share; /* largest error / norm of one matrix, */
 	rv_role worst_role; /* and which */
 	int64_t worst_layer;

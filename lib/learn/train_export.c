@@ -1,9 +1,9 @@
-/* What was trained as GGUF: a model, or LoRA adapters in the form llama.cpp reads (A as [rank, in], B
- * as [out, rank], named after their tensor). */
+/* What was trained as GGUF: a model, or LoRA adapters (model/adapter_write.h). */
 #include "base/mem.h"
 #include "engine/context.h"
 #include "engine/embed.h"
 #include "learn/trainer_internal.h"
+#include "model/adapter_write.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -19,16 +19,10 @@ typedef struct exporting {
 
 static rv_status write_keys(const exporting *e) {
 	const rv_trainer *t = e->t;
-	const int adapter = t->layout.lora_rank > 0;
-	RV_TRY(rv_gguf_write_string(e->w, "general.type", adapter ? "adapter" : "model"));
+	RV_TRY(rv_gguf_write_string(e->w, "general.type", "model"));
 	if (e->o->name)
 		RV_TRY(rv_gguf_write_string(e->w, "general.name", e->o->name));
 	RV_TRY(rv_gguf_write_u32(e->w, "general.file_type", e->type->type == RV_F16 ? 1 : 0));
-	if (adapter) {
-		RV_TRY(rv_gguf_write_string(e->w, "general.architecture", t->layout.arch->name));
-		RV_TRY(rv_gguf_write_string(e->w, "adapter.type", "lora"));
-		return rv_gguf_write_f32(e->w, "adapter.lora.alpha", (float)t->options.lora_alpha);
-	}
 	RV_TRY(rv_gguf_write_u32(e->w, "general.quantization_version", 2));
 	RV_TRY(rv_arch_write(e->w, t->layout.arch, &t->layout.hp));
 	if (e->o->embed_map) {
@@ -47,14 +41,12 @@ static rv_type type_of(const exporting *e, const rv_param *p) {
 	return p->decay ? e->type->type : RV_F32;
 }
 
-/* A file holds what was trained: the model, or the adapters alone. */
 static rv_status declare_all(const exporting *e) {
 	const rv_train_layout *l = &e->t->layout;
 	for (int64_t i = 0; i < l->n_params; i++) {
 		const rv_param *p = &l->params[i];
 		int64_t dims[2] = {p->cols, p->rows};
-		if (rv_train_layout_trained(l, p))
-			RV_TRY(rv_gguf_declare(e->w, p->name, type_of(e, p), p->decay ? 2 : 1, dims));
+		RV_TRY(rv_gguf_declare(e->w, p->name, type_of(e, p), p->decay ? 2 : 1, dims));
 	}
 	return RV_OK;
 }
@@ -86,9 +78,20 @@ static rv_status write_all(exporting *e) {
 	RV_TRY(write_keys(e));
 	RV_TRY(declare_all(e));
 	for (int64_t i = 0; i < l->n_params; i++)
-		if (rv_train_layout_trained(l, &l->params[i]))
-			RV_TRY(write_tensor(e, &l->params[i]));
+		RV_TRY(write_tensor(e, &l->params[i]));
 	return RV_OK;
+}
+
+static rv_status export_adapter(const exporting *e, const char *path) {
+	const rv_adapter_write_options o = {
+	        .type = e->type, .name = e->o->name, .alpha = e->t->options.lora_alpha};
+	rv_adapter_matrix *parts;
+	int n;
+	RV_TRY(rv_train_matrices(e->t, &parts, &n));
+	rv_status st =
+	        rv_adapter_write_matrices(path, e->t->layout.arch, &e->t->layout.hp, parts, n, &o);
+	rv_free(parts);
+	return st;
 }
 
 rv_status rv_trainer_export(const rv_trainer *t, const char *path, const rv_train_export *options) {
@@ -104,6 +107,8 @@ rv_status rv_trainer_export(const rv_trainer *t, const char *path, const rv_trai
 	if (e.o->tokenizer && rv_tokenizer_n_vocab(e.o->tokenizer) != t->layout.hp.n_vocab)
 		return rv_fail(RV_ERR_MISMATCH, "%s: the tokenizer has %d tokens, the model %lld", path,
 		               rv_tokenizer_n_vocab(e.o->tokenizer), (long long)t->layout.hp.n_vocab);
+	if (t->layout.lora_rank > 0)
+		return export_adapter(&e, path);
 	RV_TRY(rv_gguf_writer_open(&e.w, path));
 	rv_status st = write_all(&e);
 	rv_free(e.row);

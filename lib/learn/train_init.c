@@ -19,6 +19,7 @@ rv_trainer_options rv_trainer_defaults(void) {
 	                            .clip = 1,
 	                            .distill_temperature = 2,
 	                            .distill_weight = 0.5,
+	                            .piece_tokens = 512,
 	                            .n_slices = 4,
 	                            .pin = 1};
 }
@@ -38,6 +39,8 @@ const rv_option rv_trainer_option_table[] = {
          "adapters are scaled by alpha / rank"},
         {"lora-targets", 0, RV_OPT_STRING, AT(lora_targets), 0, 0, NULL, NULL, "LIST",
          "what is adapted: q,k,v,o,gate,up,down or some of them"},
+        {"lora-layers", 0, RV_OPT_STRING, AT(lora_layers), 0, 0, NULL, NULL, "LIST",
+         "which layers are adapted, from 0, as 2,4,6; all unless given"},
         {"segments", 0, RV_OPT_FLAG, AT(segments), 0, 1, NULL, NULL, NULL,
          "attention does not cross the end of a document"},
         {"segment-token", 0, RV_OPT_INT, AT(segment_token), 0, INT32_MAX, NULL, NULL, "ID",
@@ -72,6 +75,8 @@ const rv_option rv_trainer_option_table[] = {
          "compute layers again going back: less memory, more time"},
         {"products", 0, RV_OPT_ENUM, AT(products), 0, RV_PRODUCTS_BF16, products_names, NULL, NULL,
          "arithmetic of matrix products"},
+        {"piece-tokens", 0, RV_OPT_INT, AT(piece_tokens), 1, 1 << 20, NULL, "tokens", NULL,
+         "sequences are worked on in pieces of so many"},
         {"slices", 0, RV_OPT_INT, AT(n_slices), 1, 1024, NULL, NULL, NULL,
          "partial gradients, summed in order; at most so many threads work"},
         {"threads", 't', RV_OPT_INT, AT(n_threads), 0, RV_MAX_THREADS, NULL, NULL, NULL,
@@ -141,6 +146,13 @@ void rv_train_random(const rv_train_layout *l, float *weights, const rv_trainer_
 		for (int64_t j = 0; j < p->rows * p->cols; j++)
 			weights[p->offset + j] = (float)(std > 0 ? std * rv_rng_normal(&rng) : mean);
 	}
+}
+
+int64_t rv_train_first_adapter(const rv_train_layout *l) {
+	int64_t i = 0;
+	while (i < l->n_params && l->params[i].part == RV_PART_WEIGHT)
+		i++;
+	return i;
 }
 
 rv_status rv_train_decode(const rv_train_layout *l, float *weights, const rv_model *model) {

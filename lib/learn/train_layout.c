@@ -17,10 +17,16 @@ static const struct {
 };
 enum { N_TARGETS = sizeof targets / sizeof targets[0] };
 
-static rv_status parse_targets(const char *text, int wanted[RV_ROLE_COUNT]) {
-	memset(wanted, 0, RV_ROLE_COUNT * sizeof wanted[0]);
+/* What is asked for: roles, and layers ([n_layers] flags, owned). */
+typedef struct wanted {
+	const rv_train_lora *lora;
+	int roles[RV_ROLE_COUNT];
+	char *layers;
+} wanted;
+
+static rv_status parse_targets(const char *text, int roles[RV_ROLE_COUNT]) {
 	for (int i = 0; !text && i < N_TARGETS; i++)
-		wanted[targets[i].role] = 1;
+		roles[targets[i].role] = 1;
 	while (text) {
 		size_t len = strcspn(text, ",");
 		int i = 0;
@@ -31,10 +37,41 @@ static rv_status parse_targets(const char *text, int wanted[RV_ROLE_COUNT]) {
 			return rv_fail(RV_ERR_INVALID,
 			               "lora targets: '%.*s' is none of q, k, v, o, gate, up, down",
 			               (int)(len < 64 ? len : 64), text);
-		wanted[targets[i].role] = 1;
+		roles[targets[i].role] = 1;
 		text = text[len] ? text + len + 1 : NULL;
 	}
 	return RV_OK;
+}
+
+static rv_status parse_layers(const char *text, char *layers, int64_t n_layers) {
+	if (!text)
+		memset(layers, 1, (size_t)n_layers);
+	while (text) {
+		const size_t len = strcspn(text, ",");
+		int64_t layer = len > 0 && len < 8 ? 0 : -1;
+		for (size_t i = 0; i < len && layer >= 0; i++)
+			layer = text[i] >= '0' && text[i] <= '9' ? 10 * layer + (text[i] - '0') : -1;
+		if (layer < 0 || layer >= n_layers)
+			return rv_fail(RV_ERR_INVALID, "lora layers: '%.*s' is no layer from 0 to %lld",
+			               (int)(len < 64 ? len : 64), text, (long long)n_layers - 1);
+		layers[layer] = 1;
+		text = text[len] ? text + len + 1 : NULL;
+	}
+	return RV_OK;
+}
+
+/* Rank of the adapter of a projection, 0: none; and its scale. */
+static int64_t adapter_rank(const wanted *w, rv_role role, int64_t layer, double *scale) {
+	const rv_train_lora *lora = w->lora;
+	if (!lora || layer < 0 || !w->roles[role])
+		return 0;
+	if (lora->start) {
+		const rv_adapter_part *part = rv_adapter_find(lora->start, role, layer);
+		*scale = part ? (double)part->scale : 0;
+		return part ? part->a.rows : 0;
+	}
+	*scale = lora->alpha / (double)lora->rank;
+	return w->layers[layer] ? lora->rank : 0;
 }
 
 /* What the backward pass knows. */
@@ -55,7 +92,9 @@ static size_t find_slot(rv_role role, int64_t layer, rv_part part) {
 	return (size_t)(((layer + 1) * RV_ROLE_COUNT + (int64_t)role) * RV_PART_COUNT + (int64_t)part);
 }
 
-static void append(rv_train_layout *l, const rv_tensor_def *def, int64_t layer, rv_part part) {
+/* rank, scale: of an adapter's factor. */
+static void append(rv_train_layout *l, const rv_tensor_def *def, int64_t layer, rv_part part,
+                   int64_t rank, double scale) {
 	static const char *const suffix[] = {"", ".lora_a", ".lora_b"};
 	rv_param *p = &l->params[l->n_params];
 	char name[65];
@@ -64,62 +103,102 @@ static void append(rv_train_layout *l, const rv_tensor_def *def, int64_t layer, 
 	p->role = def->role;
 	p->part = part;
 	p->layer = layer;
-	p->rows = part == RV_PART_LORA_A ? l->lora_rank : rv_dim_size(def->rows, &l->hp);
-	p->cols = part == RV_PART_LORA_B ? l->lora_rank : rv_dim_size(def->cols, &l->hp);
+	p->rows = part == RV_PART_LORA_A ? rank : rv_dim_size(def->rows, &l->hp);
+	p->cols = part == RV_PART_LORA_B ? rank : rv_dim_size(def->cols, &l->hp);
 	p->offset = l->n_elements;
 	p->decay = !(def->flags & RV_TENSOR_VECTOR);
+	p->scale = scale;
 	l->find[find_slot(def->role, layer, part)] = (int32_t)l->n_params++;
 	l->n_elements += (p->rows * p->cols + ALIGN_ELEMENTS - 1) / ALIGN_ELEMENTS * ALIGN_ELEMENTS;
 }
 
+static void append_adapter(rv_train_layout *l, const wanted *w, const rv_tensor_def *def,
+                           int64_t layer) {
+	double scale = 0;
+	const int64_t rank = adapter_rank(w, def->role, layer, &scale);
+	if (rank == 0)
+		return;
+	if (l->lora_rank == 0)
+		l->lora_scale = scale;
+	l->lora_rank = rank > l->lora_rank ? rank : l->lora_rank;
+	append(l, def, layer, RV_PART_LORA_A, rank, scale);
+	append(l, def, layer, RV_PART_LORA_B, rank, scale);
+}
+
 /* Every tensor of one kind: the model's own, or the adapters. Layer by layer, so that what a layer
  * needs lies together. */
-static void append_all(rv_train_layout *l, int adapters, const int wanted[RV_ROLE_COUNT]) {
+static void append_all(rv_train_layout *l, int adapters, const wanted *w) {
 	for (int64_t layer = -1; layer < l->hp.n_layers; layer++) {
 		for (int i = 0; i < l->arch->n_tensors; i++) {
 			const rv_tensor_def *def = &l->arch->tensors[i];
 			if (((def->flags & RV_TENSOR_LAYER) != 0) != (layer >= 0) ||
 			    (def->role == RV_OUTPUT && l->hp.tied))
 				continue;
-			if (!adapters)
-				append(l, def, layer, RV_PART_WEIGHT);
-			else if (wanted[def->role]) {
-				append(l, def, layer, RV_PART_LORA_A);
-				append(l, def, layer, RV_PART_LORA_B);
-			}
+			if (adapters)
+				append_adapter(l, w, def, layer);
+			else
+				append(l, def, layer, RV_PART_WEIGHT, 0, 0);
 		}
 	}
 }
 
+/* Parameters are in the order of layers and, in them, of the table. */
+static void find_end(rv_train_layout *l) {
+	l->last_role = RV_TOKEN_EMBD;
+	if (l->train_begin == 0)
+		return;
+	l->last_layer = l->hp.n_layers;
+	for (int64_t i = l->n_params; i-- > 0;) {
+		const rv_param *p = &l->params[i];
+		if (!rv_train_layout_trained(l, p))
+			continue;
+		l->last_role =
+		        p->layer < l->last_layer || p->role < l->last_role ? p->role : l->last_role;
+		l->last_layer = p->layer;
+	}
+}
+
+static rv_status build(rv_train_layout *l, wanted *w) {
+	const size_t layers = (size_t)l->hp.n_layers + 1;
+	RV_TRY(RV_ALLOC(&w->layers, layers, "layers"));
+	if (w->lora)
+		RV_TRY(parse_layers(w->lora->start ? NULL : w->lora->layers, w->layers,
+		                    l->hp.n_layers));
+	RV_TRY(RV_ALLOC(&l->params, layers * (size_t)l->arch->n_tensors * RV_PART_COUNT,
+	                "parameter table"));
+	RV_TRY(RV_ALLOC(&l->find, layers * RV_ROLE_COUNT * RV_PART_COUNT, "parameter index"));
+	for (size_t i = 0; i < layers * RV_ROLE_COUNT * RV_PART_COUNT; i++)
+		l->find[i] = -1;
+	append_all(l, 0, w);
+	if (w->lora) {
+		l->train_begin = l->n_elements;
+		append_all(l, 1, w);
+	}
+	l->train_end = l->n_elements;
+	find_end(l);
+	return RV_OK;
+}
+
 rv_status rv_train_layout_init(rv_train_layout *out, const rv_arch *arch, const rv_hparams *hp,
-                               int64_t lora_rank, double lora_alpha, const char *lora_targets) {
-	rv_train_layout l = {.arch = arch, .hp = *hp, .lora_rank = lora_rank};
-	int wanted[RV_ROLE_COUNT];
+                               const rv_train_lora *lora) {
+	rv_train_layout l = {.arch = arch, .hp = *hp};
+	wanted w = {.lora = lora};
 	RV_TRY(check_arch(arch));
 	if (hp->rope.kind > RV_ROPE_NONE)
 		return rv_fail(RV_ERR_UNSUPPORTED, "training: rope scaling %s",
 		               rv_rope_kind_name(hp->rope.kind));
-	RV_TRY(parse_targets(lora_targets, wanted));
-	size_t layers = (size_t)hp->n_layers + 1;
-	rv_status st = RV_ALLOC(&l.params, layers * (size_t)arch->n_tensors * RV_PART_COUNT,
-	                        "parameter table");
-	if (st == RV_OK)
-		st = RV_ALLOC(&l.find, layers * RV_ROLE_COUNT * RV_PART_COUNT, "parameter index");
-	if (st != RV_OK) {
+	if (lora && lora->start && rv_adapter_find(lora->start, RV_OUTPUT, 0))
+		return rv_fail(RV_ERR_UNSUPPORTED,
+		               "%s: adapts output.weight; adapters of layers are trained",
+		               rv_adapter_path(lora->start));
+	RV_TRY(parse_targets(lora && !lora->start ? lora->targets : NULL, w.roles));
+	rv_status st = build(&l, &w);
+	rv_free(w.layers);
+	if (st != RV_OK)
 		rv_train_layout_deinit(&l);
-		return st;
-	}
-	for (size_t i = 0; i < layers * RV_ROLE_COUNT * RV_PART_COUNT; i++)
-		l.find[i] = -1;
-	append_all(&l, 0, wanted);
-	if (lora_rank > 0) {
-		l.train_begin = l.n_elements;
-		l.lora_scale = lora_alpha / (double)lora_rank;
-		append_all(&l, 1, wanted);
-	}
-	l.train_end = l.n_elements;
-	*out = l;
-	return RV_OK;
+	else
+		*out = l;
+	return st;
 }
 
 void rv_train_layout_deinit(rv_train_layout *layout) {

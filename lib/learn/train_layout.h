@@ -4,6 +4,7 @@
 #define RV_LEARN_TRAIN_LAYOUT_H
 
 #include "base/status.h"
+#include "model/adapter.h"
 #include "model/arch.h"
 
 #include <stdint.h>
@@ -23,6 +24,7 @@ typedef struct rv_param {
 	int64_t rows, cols;
 	int64_t offset; /* of the first element in the flat array; a multiple of 16 */
 	int decay;      /* weight decay applies: matrices */
+	double scale;   /* of an adapter's factors: alpha / rank */
 } rv_param;
 
 typedef struct rv_train_layout {
@@ -32,16 +34,30 @@ typedef struct rv_train_layout {
 	int64_t n_params;
 	int64_t n_elements;             /* of the flat array, gaps included */
 	int64_t train_begin, train_end; /* elements that are trained: all, or the adapters' */
-	int64_t lora_rank;
-	double lora_scale; /* alpha / rank */
-	int32_t *find;     /* internal */
+	int64_t lora_rank;              /* the largest; 0: no adapters */
+	double lora_scale;              /* alpha / rank of the first */
+	/* The way back ends here: the lowest layer with anything trained, and the first role trained in
+	 * it, in the order of computation; layer 0 and RV_TOKEN_EMBD when the embedding is. */
+	int64_t last_layer;
+	rv_role last_role;
+	int32_t *find; /* internal */
 } rv_train_layout;
 
-/* lora_rank 0: no adapters, everything is trained. lora_targets: comma-separated words of
- * "q,k,v,o,gate,up,down"; NULL: all. RV_ERR_UNSUPPORTED: an architecture the trainer cannot
- * differentiate, by name. */
+/* Which projections of layers get adapters. */
+typedef struct rv_train_lora {
+	int64_t rank;
+	double alpha;
+	const char *targets;     /* comma-separated words of "q,k,v,o,gate,up,down"; NULL: all */
+	const char *layers;      /* comma-separated numbers; NULL: all */
+	const rv_adapter *start; /* not NULL: the matrices it has, with their ranks and scales; the
+	                          * fields above do not count */
+} rv_train_lora;
+
+/* lora NULL: no adapters, everything is trained. RV_ERR_UNSUPPORTED: an architecture the trainer cannot
+ * differentiate, or an adapter of something else than a layer's projection, by name; RV_ERR_INVALID: a
+ * word of targets or layers. */
 rv_status rv_train_layout_init(rv_train_layout *out, const rv_arch *arch, const rv_hparams *hp,
-                               int64_t lora_rank, double lora_alpha, const char *lora_targets);
+                               const rv_train_lora *lora);
 void rv_train_layout_deinit(rv_train_layout *layout); /* accepts a zeroed one */
 
 /* Index of a parameter, -1 when there is none. OUTPUT of a tied model is the token embedding. */

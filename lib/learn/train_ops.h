@@ -78,6 +78,11 @@ typedef struct rv_train_ops {
 	rv_loss_value (*loss)(rv_real *logits, int64_t n, const rv_loss_row *row);
 	/* g[0] += the other slices, in order, then times scale; returns the sum of squares. */
 	double (*reduce)(rv_real *const *g, int64_t n_slices, int64_t offset, int64_t n, rv_real scale);
+	/* Returns sum f (w - anchor)^2; g += lambda f (w - anchor), unless g is NULL. */
+	double (*hold)(rv_real *g, const rv_real *w, const rv_real *anchor, const rv_real *f, int64_t n,
+	               rv_real lambda);
+	/* sum += g^2 */
+	void (*add_squares)(rv_real *sum, const rv_real *g, int64_t n);
 	void (*adamw)(rv_real *w, rv_real *m, rv_real *v, const rv_real *g, int64_t n,
 	              const rv_adamw_step *step);
 } rv_train_ops;

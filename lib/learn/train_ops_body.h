@@ -307,6 +307,25 @@ static double reduce(rv_real *const *g, int64_t n_slices, int64_t offset, int64_
 	return total;
 }
 
+static double hold(rv_real *g, const rv_real *w, const rv_real *anchor, const rv_real *f, int64_t n,
+                   rv_real lambda) {
+	double total = 0;
+	for (int64_t i = 0; i < n; i += 1024) {
+		rv_real part;
+		LANE_SUM(part, (n - i < 1024 ? n - i : 1024), j,
+		         f[i + j] * (w[i + j] - anchor[i + j]) * (w[i + j] - anchor[i + j]));
+		total += (double)part;
+	}
+	for (int64_t i = 0; g && i < n; i++)
+		g[i] += lambda * f[i] * (RV_TRAIN_KEEPS(anchor) ? w[i] - anchor[i] : w[i]);
+	return total;
+}
+
+static void add_squares(rv_real *sum, const rv_real *g, int64_t n) {
+	for (int64_t i = 0; i < n; i++)
+		sum[i] += g[i] * g[i];
+}
+
 static void adamw(rv_real *restrict w, rv_real *restrict m, rv_real *restrict v,
                   const rv_real *restrict g, int64_t n, const rv_adamw_step *step) {
 	const rv_adamw_step a = *step;
@@ -336,5 +355,7 @@ const rv_train_ops RV_TRAIN_OPS = {
         .softmax_back = softmax_back,
         .loss = loss,
         .reduce = reduce,
+        .hold = hold,
+        .add_squares = add_squares,
         .adamw = adamw,
 };

@@ -103,6 +103,18 @@ void rv_pass_logits(rv_pass *pass, rv_real *logits, int64_t first, int64_t n);
  * layout. */
 int64_t rv_pass_find_bad(rv_pass *pass, const rv_piece *piece);
 
+/* What is held near an anchor (ewc.h): a trained tensor by itself, or, for factor A of an adapter, the
+ * product W + s B A. */
+typedef struct rv_hold {
+	int64_t param;                  /* its number in the layout */
+	int product;                    /* param is a factor A */
+	const rv_real *anchor, *fisher; /* of the tensor, or of W */
+	double penalty;                 /* sum F (theta - anchor)^2 / 2, set by rv_pass_hold */
+} rv_hold;
+/* Of the weights the pass has; with a gradient (of the trained elements, not the pass's own) lambda
+ * times the derivative is added to it. scratch: as many elements as W has, for products. */
+void rv_pass_hold(const rv_pass *pass, rv_hold *h, rv_real *gradient, rv_real lambda, rv_real *scratch);
+
 /* Of train_pass_body.h's parts. */
 const rv_real *rv_pass_weight(const rv_pass *pass, rv_role role, int64_t layer, rv_part part);
 rv_real *rv_pass_gradient(const rv_pass *pass, rv_role role, int64_t layer, rv_part part);

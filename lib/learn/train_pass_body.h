@@ -62,7 +62,7 @@ static void carve_layer(carver *c, rv_layer_state *s, const rv_hparams *hp, int6
 	s->act = reals(c, rows, hp->n_ff);
 }
 
-/* Without a gradient layers need nothing of each other: they share one state, x included. */
+/* Layers that are not walked back need nothing of each other: they share one state, x included. */
 static void carve_layers(carver *c, rv_pass *p) {
 	const rv_hparams *hp = &p->layout->hp;
 	const int64_t rows = p->o.max_rows;
@@ -70,9 +70,10 @@ static void carve_layers(carver *c, rv_pass *p) {
 	rv_layer_state first = {0};
 	for (int64_t l = 0; l < hp->n_layers; l++) {
 		rv_layer_state s = first;
-		if (l == 0 || with_gradient)
+		const int own = with_gradient && l >= p->layout->last_layer;
+		if (l == 0 || own)
 			s.x = reals(c, rows, hp->n_embd);
-		if (l == 0 || (with_gradient && !p->o.recompute))
+		if (l == 0 || (own && !p->o.recompute))
 			carve_layer(c, &s, hp, rows);
 		if (l == 0)
 			first = s;
@@ -169,48 +170,68 @@ rv_real *rv_pass_gradient(const rv_pass *p, rv_role role, int64_t layer, rv_part
 	return p->gradient + p->layout->params[i].offset - p->layout->train_begin;
 }
 
+/* The adapter of a projection; a NULL: none. */
+typedef struct adapted {
+	const rv_real *a, *b;
+	int64_t rank;
+	rv_real scale;
+} adapted;
+
+static adapted adapter_of(const rv_pass *p, rv_role role, int64_t layer) {
+	const rv_train_layout *l = p->layout;
+	const int64_t a = rv_train_layout_find(l, role, layer, RV_PART_LORA_A);
+	if (a < 0)
+		return (adapted){0};
+	return (adapted){.a = p->weights + l->params[a].offset,
+	                 .b = rv_pass_weight(p, role, layer, RV_PART_LORA_B),
+	                 .rank = l->params[a].rows,
+	                 .scale = (rv_real)l->params[a].scale};
+}
+
 /* y[rows, out] (+)= x W^T + s (x A^T) B^T */
 static void linear(rv_pass *p, rv_role role, int64_t layer, rv_real *y, const rv_real *x, int64_t rows,
                    int accumulate) {
 	const rv_train_layout *l = p->layout;
 	const rv_param *w = &l->params[rv_train_layout_find(l, role, layer, RV_PART_WEIGHT)];
-	const rv_real *a = rv_pass_weight(p, role, layer, RV_PART_LORA_A),
-	              *b = rv_pass_weight(p, role, layer, RV_PART_LORA_B);
-	const int64_t in = w->cols, out = w->rows, rank = l->lora_rank;
+	const adapted ad = adapter_of(p, role, layer);
+	const int64_t in = w->cols, out = w->rows, rank = ad.rank;
 	gemm(p, 0, 1, rows, out, in, 1, x, in, p->weights + w->offset, in, accumulate ? 1 : 0, y, out);
-	if (!a)
+	if (!ad.a)
 		return;
-	gemm(p, 0, 1, rows, rank, in, 1, x, in, a, in, 0, p->low, rank);
-	gemm(p, 0, 1, rows, out, rank, (rv_real)l->lora_scale, p->low, rank, b, rank, 1, y, out);
+	gemm(p, 0, 1, rows, rank, in, 1, x, in, ad.a, in, 0, p->low, rank);
+	gemm(p, 0, 1, rows, out, rank, ad.scale, p->low, rank, ad.b, rank, 1, y, out);
 }
 
-/* dx[rows, in] (+)= the derivative by x; the gradients of what is trained are added. */
+/* dx[rows, in] (+)= the derivative by x (NULL: nobody wants it); the gradients of what is trained are
+ * added. */
 static void linear_back(rv_pass *p, rv_role role, int64_t layer, rv_real *dx, const rv_real *dy,
                         const rv_real *x, int64_t rows, int accumulate) {
 	const rv_train_layout *l = p->layout;
 	const rv_param *w = &l->params[rv_train_layout_find(l, role, layer, RV_PART_WEIGHT)];
-	const rv_real *a = rv_pass_weight(p, role, layer, RV_PART_LORA_A),
-	              *b = rv_pass_weight(p, role, layer, RV_PART_LORA_B);
+	const adapted ad = adapter_of(p, role, layer);
 	rv_real *dw = rv_pass_gradient(p, role, layer, RV_PART_WEIGHT),
 	        *da = rv_pass_gradient(p, role, layer, RV_PART_LORA_A),
 	        *db = rv_pass_gradient(p, role, layer, RV_PART_LORA_B);
-	const int64_t in = w->cols, out = w->rows, rank = l->lora_rank;
-	const rv_real s = (rv_real)l->lora_scale;
-	gemm(p, 0, 0, rows, in, out, 1, dy, out, p->weights + w->offset, in, accumulate ? 1 : 0, dx,
-	     in);
+	const int64_t in = w->cols, out = w->rows, rank = ad.rank;
+	const rv_real scale = RV_TRAIN_KEEPS(lora_scale) ? ad.scale : 1;
+	if (dx)
+		gemm(p, 0, 0, rows, in, out, 1, dy, out, p->weights + w->offset, in, accumulate ? 1 : 0,
+		     dx, in);
 	if (dw)
 		gemm(p, 1, 0, out, in, rows, 1, dy, out, x, in, 1, dw, in);
-	if (!a)
+	if (!ad.a)
 		return;
-	gemm(p, 0, 0, rows, rank, out, s, dy, out, b, rank, 0, p->low2, rank);
-	if (RV_TRAIN_KEEPS(lora_into_x))
-		gemm(p, 0, 0, rows, in, rank, 1, p->low2, rank, a, in, 1, dx, in);
+	gemm(p, 0, 0, rows, rank, out, scale, dy, out, ad.b, rank, 0, p->low2, rank);
+	if (dx && RV_TRAIN_KEEPS(lora_into_x))
+		gemm(p, 0, 0, rows, in, rank, 1, p->low2, rank, ad.a, in, 1, dx, in);
 	if (!da)
 		return;
-	gemm(p, 0, 1, rows, rank, in, 1, x, in, a, in, 0, p->low, rank);
-	gemm(p, 1, 0, out, rank, rows, s, dy, out, p->low, rank, 1, db, rank);
+	gemm(p, 0, 1, rows, rank, in, 1, x, in, ad.a, in, 0, p->low, rank);
+	gemm(p, 1, 0, out, rank, rows, scale, dy, out, p->low, rank, 1, db, rank);
 	gemm(p, 1, 0, rank, in, rows, 1, p->low2, rank, x, in, 1, da, in);
 }
+
+#include "learn/train_hold_body.h"
 
 /* A projection with its bias. */
 static void project(rv_pass *p, rv_role role, rv_role bias_role, int64_t layer, rv_real *y,
@@ -256,25 +277,37 @@ static void layer_forward(rv_pass *p, int64_t l, rv_real *x_next, const rv_piece
 	linear(p, RV_FFN_DOWN, l, x_next, s->act, rows, 1);
 }
 
-/* dx: the derivative by what leaves the layer becomes that by what enters it. */
+/* dx: the derivative by what leaves the layer becomes that by what enters it; in the last layer of the
+ * way back no product is made for what nobody wants. */
 static void layer_back(rv_pass *p, int64_t l, const rv_piece *piece) {
 	const rv_hparams *hp = &p->layout->hp;
 	rv_layer_state *s = &p->layers[l];
 	const int64_t rows = piece->n_seqs * piece->n_tokens, n_e = hp->n_embd;
 	const int64_t n_q = hp->n_heads * hp->head_dim, n_kv = hp->n_kv_heads * hp->head_dim;
-	linear_back(p, RV_FFN_DOWN, l, p->wide, p->dx, s->act, rows, 0);
+	const rv_role last = l == p->layout->last_layer ? p->layout->last_role : RV_TOKEN_EMBD;
+	linear_back(p, RV_FFN_DOWN, l, last < RV_FFN_DOWN ? p->wide : NULL, p->dx, s->act, rows, 0);
+	if (last >= RV_FFN_DOWN)
+		return;
 	p->ops->swiglu_back(s->gate, s->up, p->wide, rows * hp->n_ff);
-	linear_back(p, RV_FFN_GATE, l, p->dh, s->gate, s->h2, rows, 0);
-	linear_back(p, RV_FFN_UP, l, p->dh, s->up, s->h2, rows, 1);
+	rv_real *dh = last < RV_FFN_GATE ? p->dh : NULL;
+	linear_back(p, RV_FFN_GATE, l, dh, s->gate, s->h2, rows, 0);
+	linear_back(p, RV_FFN_UP, l, dh, s->up, s->h2, rows, 1);
+	if (!dh)
+		return;
 	p->ops->norm_back(p->dx, rv_pass_gradient(p, RV_FFN_NORM, l, RV_PART_WEIGHT), p->dh, s->mid,
 	                  s->inv2, rv_pass_weight(p, RV_FFN_NORM, l, RV_PART_WEIGHT), rows, n_e);
-	linear_back(p, RV_ATTN_OUT, l, p->wide, p->dx, s->a, rows, 0);
+	linear_back(p, RV_ATTN_OUT, l, last < RV_ATTN_OUT ? p->wide : NULL, p->dx, s->a, rows, 0);
+	if (last >= RV_ATTN_OUT)
+		return;
 	rv_pass_attention_back(p, s, piece);
-	project_back(p, RV_ATTN_Q, RV_ATTN_Q_BIAS, l, p->dh, p->proj_q, s->h1, rows, n_q, 0);
-	project_back(p, RV_ATTN_K, RV_ATTN_K_BIAS, l, p->dh, p->proj_kv, s->h1, rows, n_kv, 1);
-	project_back(p, RV_ATTN_V, RV_ATTN_V_BIAS, l, p->dh, p->dv, s->h1, rows, n_kv, 1);
-	p->ops->norm_back(p->dx, rv_pass_gradient(p, RV_ATTN_NORM, l, RV_PART_WEIGHT), p->dh, s->x,
-	                  s->inv1, rv_pass_weight(p, RV_ATTN_NORM, l, RV_PART_WEIGHT), rows, n_e);
+	dh = last < RV_ATTN_Q ? p->dh : NULL;
+	project_back(p, RV_ATTN_Q, RV_ATTN_Q_BIAS, l, dh, p->proj_q, s->h1, rows, n_q, 0);
+	project_back(p, RV_ATTN_K, RV_ATTN_K_BIAS, l, dh, p->proj_kv, s->h1, rows, n_kv, 1);
+	project_back(p, RV_ATTN_V, RV_ATTN_V_BIAS, l, dh, p->dv, s->h1, rows, n_kv, 1);
+	if (dh)
+		p->ops->norm_back(p->dx, rv_pass_gradient(p, RV_ATTN_NORM, l, RV_PART_WEIGHT), p->dh,
+		                  s->x, s->inv1, rv_pass_weight(p, RV_ATTN_NORM, l, RV_PART_WEIGHT),
+		                  rows, n_e);
 }
 
 static void embed(rv_pass *p, const rv_piece *piece) {
@@ -327,7 +360,7 @@ static void walk_back(rv_pass *p, const rv_piece *piece) {
 	p->ops->norm_back(p->dx, rv_pass_gradient(p, RV_OUTPUT_NORM, -1, RV_PART_WEIGHT), p->dh,
 	                  p->x_last, p->inv_last, rv_pass_weight(p, RV_OUTPUT_NORM, -1, RV_PART_WEIGHT),
 	                  rows, hp->n_embd);
-	for (int64_t l = hp->n_layers - 1; l >= 0; l--) {
+	for (int64_t l = hp->n_layers - 1; l >= p->layout->last_layer; l--) {
 		if (p->o.recompute && l < hp->n_layers - 1)
 			layer_forward(p, l, NULL, piece);
 		layer_back(p, l, piece);

@@ -7,43 +7,39 @@
 
 typedef struct batch {
 	rv_trainer *t;
-	const int32_t *tokens;
-	const float *weights;
-	int64_t n_seqs, n_pieces;
+	const rv_train_batch *b;
+	int64_t n_each, n_pieces; /* sequences of a piece; pieces */
 	int with_gradient;
-	float *token_loss;
 	rv_loss_sum *sums; /* [n_slices] */
 } batch;
 
-static rv_status check_batch(const rv_trainer *t, const int32_t *tokens, const float *weights,
-                             int64_t n_seqs) {
+rv_status rv_train_check_batch(const rv_trainer *t, const rv_train_batch *b) {
 	const int64_t n = t->options.n_ctx;
-	if (n_seqs < 1)
+	if (b->n_seqs < 1)
 		return rv_fail(RV_ERR_INVALID, "training: a batch of %lld sequences",
-		               (long long)n_seqs);
-	for (int64_t i = 0; i < n_seqs * (n + 1); i++)
-		if (tokens[i] < 0 || tokens[i] >= t->layout.hp.n_vocab)
+		               (long long)b->n_seqs);
+	for (int64_t i = 0; i < b->n_seqs * (n + 1); i++)
+		if (b->tokens[i] < 0 || b->tokens[i] >= t->layout.hp.n_vocab)
 			return rv_fail(
 			        RV_ERR_INVALID,
 			        "training: sequence %lld, position %lld: token %d is not in [0, %lld)",
-			        (long long)(i / (n + 1)), (long long)(i % (n + 1)), tokens[i],
+			        (long long)(i / (n + 1)), (long long)(i % (n + 1)), b->tokens[i],
 			        (long long)t->layout.hp.n_vocab);
-	for (int64_t i = 0; weights && i < n_seqs * n; i++)
-		if (!(weights[i] >= 0 && weights[i] <= 1e6f))
+	for (int64_t i = 0; b->weights && i < b->n_seqs * n; i++)
+		if (!(b->weights[i] >= 0 && b->weights[i] <= 1e6f))
 			return rv_fail(
 			        RV_ERR_INVALID,
 			        "training: sequence %lld, position %lld: weight %g is not in [0, 1e6]",
-			        (long long)(i / n), (long long)(i % n), (double)weights[i]);
+			        (long long)(i / n), (long long)(i % n), (double)b->weights[i]);
 	return RV_OK;
 }
 
-static rv_piece piece_of(const batch *b, int64_t index) {
-	const rv_trainer_options *o = &b->t->options;
-	const int64_t n_each = rv_trainer_piece_seqs(b->t), first = index * n_each;
+static rv_piece piece_of(const rv_trainer *t, const rv_train_batch *b, int64_t first, int64_t n) {
+	const rv_trainer_options *o = &t->options;
 	return (rv_piece){
 	        .tokens = b->tokens + first * (o->n_ctx + 1),
 	        .stride = o->n_ctx + 1,
-	        .n_seqs = b->n_seqs - first < n_each ? b->n_seqs - first : n_each,
+	        .n_seqs = n,
 	        .n_tokens = o->n_ctx,
 	        .weights = b->weights ? b->weights + first * o->n_ctx : NULL,
 	        .segment_token = o->segments ? (int32_t)o->segment_token : -1,
@@ -53,31 +49,37 @@ static rv_piece piece_of(const batch *b, int64_t index) {
 	};
 }
 
-static rv_status run_piece(const batch *b, int64_t index, int64_t slice, int thread) {
-	rv_trainer *t = b->t;
-	rv_piece piece = piece_of(b, index);
+rv_status rv_train_run_piece(rv_trainer *t, const rv_train_batch *b, int64_t first, int64_t n,
+                             float *gradient, int thread, rv_loss_sum *sum) {
+	rv_piece piece = piece_of(t, b, first, n);
 	rv_pass *pass = &t->passes[thread];
-	if (b->with_gradient && t->teacher) {
+	if (gradient && t->teacher) {
 		piece.teacher = &t->teacher->passes[thread];
 		rv_pass_forward(piece.teacher, &piece);
 	}
-	pass->gradient = b->with_gradient ? t->gradients[slice] : NULL;
+	pass->gradient = gradient;
 	rv_pass_forward(pass, &piece);
 	rv_loss_sum s = rv_pass_loss(pass, &piece);
 	if (!isfinite(s.cross_entropy) || !isfinite(s.kl)) {
 		int64_t bad = rv_pass_find_bad(pass, &piece);
-		int64_t seq = index * rv_trainer_piece_seqs(t);
 		return rv_fail(
 		        RV_ERR_NUMERIC,
 		        "training step %lld: the loss of sequences %lld to %lld is not finite; what is "
 		        "computed with tensor '%s' is the first that is not",
-		        (long long)t->step, (long long)seq, (long long)(seq + piece.n_seqs - 1),
+		        (long long)t->step, (long long)first, (long long)(first + n - 1),
 		        t->layout.params[bad].name);
 	}
-	b->sums[slice].weight += s.weight;
-	b->sums[slice].cross_entropy += s.cross_entropy;
-	b->sums[slice].kl += s.kl;
+	sum->weight += s.weight;
+	sum->cross_entropy += s.cross_entropy;
+	sum->kl += s.kl;
 	return RV_OK;
+}
+
+static rv_status run_piece(const batch *b, int64_t index, int64_t slice, int thread) {
+	const int64_t first = index * b->n_each, left = b->b->n_seqs - first;
+	return rv_train_run_piece(b->t, b->b, first, left < b->n_each ? left : b->n_each,
+	                          b->with_gradient ? b->t->gradients[slice] : NULL, thread,
+	                          &b->sums[slice]);
 }
 
 /* The pieces of some slices, in ascending order. */
@@ -97,34 +99,37 @@ static rv_status run_slices(void *arg, int64_t begin, int64_t end, int thread) {
 	return RV_OK;
 }
 
-static rv_status run_batch(batch *b, rv_loss_sum *total) {
-	rv_trainer *t = b->t;
-	RV_TRY(check_batch(t, b->tokens, b->weights, b->n_seqs));
+static rv_status run_batch(rv_trainer *t, const rv_train_batch *data, int with_gradient,
+                           rv_loss_sum *total, int64_t *n_pieces) {
 	const int64_t each = rv_trainer_piece_seqs(t), n_slices = t->options.n_slices;
-	b->n_pieces = (b->n_seqs + each - 1) / each;
-	RV_TRY(RV_ALLOC(&b->sums, n_slices, "losses"));
-	rv_status st = rv_threads_for(t->threads, n_slices, 1, run_slices, b);
+	batch b = {.t = t, .b = data, .n_each = each, .with_gradient = with_gradient};
+	RV_TRY(rv_train_check_batch(t, data));
+	b.n_pieces = (data->n_seqs + each - 1) / each;
+	RV_TRY(RV_ALLOC(&b.sums, n_slices, "losses"));
+	rv_status st = rv_threads_for(t->threads, n_slices, 1, run_slices, &b);
 	for (int64_t i = 0; i < n_slices; i++) {
-		total->weight += b->sums[i].weight;
-		total->cross_entropy += b->sums[i].cross_entropy;
-		total->kl += b->sums[i].kl;
+		total->weight += b.sums[i].weight;
+		total->cross_entropy += b.sums[i].cross_entropy;
+		total->kl += b.sums[i].kl;
 	}
-	rv_free(b->sums);
+	rv_free(b.sums);
+	*n_pieces = b.n_pieces;
 	return st;
 }
 
 rv_status rv_trainer_accumulate(rv_trainer *t, const int32_t *tokens, const float *weights,
                                 int64_t n_seqs) {
-	batch b = {.t = t, .tokens = tokens, .weights = weights, .n_seqs = n_seqs, .with_gradient = 1};
+	const rv_train_batch b = {.tokens = tokens, .weights = weights, .n_seqs = n_seqs};
+	int64_t n_pieces;
 	if (t->begun_ns == 0)
 		t->begun_ns = rv_now_ns();
-	rv_status st = run_batch(&b, &t->pending);
+	rv_status st = run_batch(t, &b, 1, &t->pending, &n_pieces);
 	if (st != RV_OK) {
 		if (st != RV_ERR_INVALID)
 			rv_train_drop_pending(t);
 		return st;
 	}
-	t->n_pieces += b.n_pieces;
+	t->n_pieces += n_pieces;
 	t->tokens_pending += n_seqs * t->options.n_ctx;
 	return RV_OK;
 }
@@ -137,13 +142,11 @@ rv_status rv_trainer_step(rv_trainer *t, const int32_t *tokens, const float *wei
 
 rv_status rv_trainer_evaluate(rv_trainer *t, const int32_t *tokens, const float *weights,
                               int64_t n_seqs, double *cross_entropy, float *token_loss) {
-	batch b = {.t = t,
-	           .tokens = tokens,
-	           .weights = weights,
-	           .n_seqs = n_seqs,
-	           .token_loss = token_loss};
+	const rv_train_batch b = {
+	        .tokens = tokens, .weights = weights, .n_seqs = n_seqs, .token_loss = token_loss};
 	rv_loss_sum total = {0};
-	RV_TRY(run_batch(&b, &total));
+	int64_t n_pieces;
+	RV_TRY(run_batch(t, &b, 0, &total, &n_pieces));
 	if (!(total.weight > 0))
 		return rv_fail(RV_ERR_INVALID, "training: no prediction has weight");
 	if (cross_entropy)

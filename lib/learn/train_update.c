@@ -65,6 +65,17 @@ static rv_status reduce_chunks(void *arg, int64_t begin, int64_t end, int thread
 	return RV_OK;
 }
 
+/* The squares again, of a gradient that was added to. */
+static rv_status measure_chunks(void *arg, int64_t begin, int64_t end, int thread) {
+	(void)thread;
+	const update *u = arg;
+	for (int64_t i = begin; i < end; i++) {
+		rv_update_chunk *c = &u->t->chunks[i];
+		c->squares = u->t->ops->reduce(u->t->gradients, 1, c->begin, c->n, 1);
+	}
+	return RV_OK;
+}
+
 static rv_status change_chunks(void *arg, int64_t begin, int64_t end, int thread) {
 	(void)thread;
 	const update *u = arg;
@@ -110,7 +121,7 @@ static void plan_step(update *u, double norm, double rate) {
 	};
 }
 
-static rv_train_record describe(rv_trainer *t, double norm, double rate) {
+static rv_train_record describe(rv_trainer *t, double norm, double rate, double penalty) {
 	const rv_trainer_options *o = &t->options;
 	const double w = t->teacher ? o->distill_weight : 0, temperature = o->distill_temperature;
 	rv_train_record r = {.step = t->step,
@@ -118,11 +129,12 @@ static rv_train_record describe(rv_trainer *t, double norm, double rate) {
 	                     .tokens_total = t->n_tokens + t->tokens_pending,
 	                     .cross_entropy = t->pending.cross_entropy / t->pending.weight,
 	                     .kl = t->pending.kl / t->pending.weight,
+	                     .penalty = t->lambda * penalty,
 	                     .gradient_norm = norm,
 	                     .learning_rate = rate,
 	                     .seconds = (double)(rv_now_ns() - t->begun_ns) * 1e-9,
 	                     .eta_seconds = NAN};
-	r.loss = (1 - w) * r.cross_entropy + w * temperature * temperature * r.kl;
+	r.loss = (1 - w) * r.cross_entropy + w * temperature * temperature * r.kl + r.penalty;
 	t->step_seconds = t->step_seconds > 0 ? 0.9 * t->step_seconds + 0.1 * r.seconds : r.seconds;
 	if (o->schedule.n_steps > 0) {
 		int64_t left = o->schedule.n_steps - t->step - 1;
@@ -131,20 +143,24 @@ static rv_train_record describe(rv_trainer *t, double norm, double rate) {
 	return r;
 }
 
-static rv_status change(rv_trainer *t, double *norm, double rate) {
+static rv_status change(rv_trainer *t, double *norm, double rate, double *penalty) {
 	const int64_t n_slices = t->options.n_slices;
 	update u = {.t = t,
 	            .n_slices = t->n_pieces < n_slices ? t->n_pieces : n_slices,
 	            .scale = (float)(1 / t->pending.weight)};
 	RV_TRY(rv_threads_for(t->threads, t->n_chunks, 4, reduce_chunks, &u));
+	if (t->n_holds > 0) {
+		RV_TRY(rv_train_hold(t, 1, penalty));
+		RV_TRY(rv_threads_for(t->threads, t->n_chunks, 4, measure_chunks, &u));
+	}
 	RV_TRY(gradient_norm(t, norm));
 	plan_step(&u, *norm, rate);
 	return rv_threads_for(t->threads, t->n_chunks, 4, change_chunks, &u);
 }
 
 rv_status rv_trainer_update(rv_trainer *t, rv_train_record *record) {
-	double norm = 0, rate = rv_schedule_rate(&t->options.schedule, t->step);
-	rv_status st = t->pending.weight > 0 ? change(t, &norm, rate)
+	double norm = 0, penalty = 0, rate = rv_schedule_rate(&t->options.schedule, t->step);
+	rv_status st = t->pending.weight > 0 ? change(t, &norm, rate, &penalty)
 	                                     : rv_fail(RV_ERR_INVALID,
 	                                               "training step %lld: no prediction "
 	                                               "has weight",
@@ -153,7 +169,7 @@ rv_status rv_trainer_update(rv_trainer *t, rv_train_record *record) {
 		rv_train_drop_pending(t);
 		return st;
 	}
-	rv_train_record r = describe(t, norm, rate);
+	rv_train_record r = describe(t, norm, rate, penalty);
 	t->n_tokens += t->tokens_pending;
 	t->step++;
 	t->n_pieces = t->tokens_pending = 0;

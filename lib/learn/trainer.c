@@ -11,10 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PIECE_TOKENS 512 /* of a piece, unless one sequence is longer */
-
 int64_t rv_trainer_piece_seqs(const rv_trainer *t) {
-	int64_t n = PIECE_TOKENS / t->options.n_ctx;
+	int64_t n = t->options.piece_tokens / t->options.n_ctx;
 	return n > 0 ? n : 1;
 }
 
@@ -74,7 +72,7 @@ static rv_status make_teacher(rv_trainer *t, const rv_model *model) {
 		               rv_model_path(model), (long long)hp->n_vocab,
 		               (long long)t->layout.hp.n_vocab);
 	RV_TRY(RV_ALLOC(&t->teacher, 1, "teacher"));
-	RV_TRY(rv_train_layout_init(&t->teacher->layout, rv_model_arch(model), hp, 0, 1, NULL));
+	RV_TRY(rv_train_layout_init(&t->teacher->layout, rv_model_arch(model), hp, NULL));
 	RV_TRY(RV_ALLOC(&t->teacher->weights, t->teacher->layout.n_elements, "teacher's weights"));
 	return rv_train_decode(&t->teacher->layout, t->teacher->weights, model);
 }
@@ -101,48 +99,73 @@ static rv_status make_arrays(rv_trainer *t) {
 	return rv_train_chunks(t);
 }
 
-static rv_status fill(rv_trainer *t, const rv_arch *arch, const rv_hparams *hp, const rv_model *from,
-                      const rv_model *teacher) {
+/* What a trainer is made of. */
+typedef struct source {
+	const rv_arch *arch;
+	const rv_hparams *hp;
+	const rv_model *weights; /* NULL: random */
+	const rv_adapter *start; /* NULL: random, where there are adapters */
+	const rv_model *teacher;
+} source;
+
+static rv_status copy_texts(rv_trainer *t) {
+	rv_trainer_options *o = &t->options;
+	if (o->lora_targets)
+		RV_TRY(rv_strdup(&t->lora_targets, o->lora_targets));
+	if (o->lora_layers)
+		RV_TRY(rv_strdup(&t->lora_layers, o->lora_layers));
+	o->lora_targets = t->lora_targets;
+	o->lora_layers = t->lora_layers;
+	return RV_OK;
+}
+
+static rv_status make_layout(rv_trainer *t, const source *from) {
+	rv_trainer_options *o = &t->options;
+	const rv_train_lora lora = {.rank = o->lora_rank,
+	                            .alpha = o->lora_alpha,
+	                            .targets = o->lora_targets,
+	                            .layers = o->lora_layers,
+	                            .start = from->start};
+	RV_TRY(rv_train_layout_init(&t->layout, from->arch, from->hp,
+	                            o->lora_rank > 0 || from->start ? &lora : NULL));
+	if (!from->start)
+		return RV_OK;
+	o->lora_rank = t->layout.lora_rank;
+	o->lora_alpha = t->layout.lora_scale * (double)t->layout.lora_rank;
+	return RV_OK;
+}
+
+static rv_status fill(rv_trainer *t, const source *from) {
 	const rv_trainer_options *o = &t->options;
 	rv_level level;
 	RV_TRY(rv_train_check_options(o));
-	RV_TRY(rv_train_check_shape(hp));
+	RV_TRY(rv_train_check_shape(from->hp));
 	if (o->products == RV_PRODUCTS_BF16 && !rv_gemm_bf16_available())
 		return rv_fail(RV_ERR_UNSUPPORTED,
 		               "training option products: bf16 needs a CPU with AVX512_BF16");
-	if (o->lora_targets) {
-		if (strlen(o->lora_targets) >= sizeof t->lora_targets)
-			return rv_fail(RV_ERR_INVALID, "lora targets: '%s' is too long",
-			               o->lora_targets);
-		snprintf(t->lora_targets, sizeof t->lora_targets, "%s", o->lora_targets);
-		t->options.lora_targets = t->lora_targets;
-	}
-	RV_TRY(rv_train_layout_init(&t->layout, arch, hp, o->lora_rank, o->lora_alpha,
-	                            o->lora_targets));
+	RV_TRY(copy_texts(t));
+	RV_TRY(make_layout(t, from));
 	RV_TRY(rv_blas_open());
 	RV_TRY(rv_level_default(&level));
 	t->ops = rv_train_ops_for(level);
 	RV_TRY(make_threads(t));
 	RV_TRY(make_arrays(t));
-	int64_t adapters = t->layout.n_params; /* the first parameter that no model holds */
-	for (int64_t i = t->layout.n_params; i-- > 0;)
-		if (t->layout.params[i].part != RV_PART_WEIGHT)
-			adapters = i;
-	rv_train_random(&t->layout, t->weights, &t->options, from ? adapters : 0);
-	if (from)
-		RV_TRY(rv_train_decode(&t->layout, t->weights, from));
-	if (teacher)
-		RV_TRY(make_teacher(t, teacher));
+	const int64_t adapters = rv_train_first_adapter(&t->layout);
+	rv_train_random(&t->layout, t->weights, o, from->weights ? adapters : 0);
+	if (from->weights)
+		RV_TRY(rv_train_decode(&t->layout, t->weights, from->weights));
+	if (from->start)
+		rv_train_take_adapter(&t->layout, t->weights, from->start);
+	if (from->teacher)
+		RV_TRY(make_teacher(t, from->teacher));
 	return make_all_passes(t);
 }
 
-static rv_status create(rv_trainer **out, const rv_arch *arch, const rv_hparams *hp,
-                        const rv_model *from, const rv_model *teacher,
-                        const rv_trainer_options *options) {
+static rv_status create(rv_trainer **out, const source *from, const rv_trainer_options *options) {
 	rv_trainer *t;
 	RV_TRY(RV_ALLOC(&t, 1, "trainer"));
 	t->options = options ? *options : rv_trainer_defaults();
-	rv_status st = fill(t, arch, hp, from, teacher);
+	rv_status st = fill(t, from);
 	if (st != RV_OK)
 		rv_trainer_destroy(t);
 	else
@@ -150,14 +173,34 @@ static rv_status create(rv_trainer **out, const rv_arch *arch, const rv_hparams 
 	return st;
 }
 
+static source source_of(const rv_model *model) {
+	return (source){.arch = rv_model_arch(model), .hp = rv_model_hparams(model), .weights = model};
+}
+
 rv_status rv_trainer_create(rv_trainer **out, const rv_arch *arch, const rv_hparams *hp,
                             const rv_model *teacher, const rv_trainer_options *options) {
-	return create(out, arch, hp, NULL, teacher, options);
+	const source from = {.arch = arch, .hp = hp, .teacher = teacher};
+	return create(out, &from, options);
 }
 
 rv_status rv_trainer_create_from(rv_trainer **out, const rv_model *model, const rv_model *teacher,
                                  const rv_trainer_options *options) {
-	return create(out, rv_model_arch(model), rv_model_hparams(model), model, teacher, options);
+	source from = source_of(model);
+	from.teacher = teacher;
+	return create(out, &from, options);
+}
+
+rv_status rv_trainer_create_lora(rv_trainer **out, const rv_model *model, const rv_adapter *start,
+                                 const rv_trainer_options *options) {
+	source from = source_of(model);
+	from.start = start;
+	if (start && !rv_adapter_fits(start, model))
+		return rv_fail(RV_ERR_MISMATCH, "%s: made for models of another shape than %s",
+		               rv_adapter_path(start), rv_model_path(model));
+	if (!start && (!options || options->lora_rank < 1))
+		return rv_fail(RV_ERR_INVALID, "training option lora-rank: at least 1 without an "
+		                               "adapter to start from");
+	return create(out, &from, options);
 }
 
 void rv_trainer_destroy(rv_trainer *t) {
@@ -176,6 +219,9 @@ void rv_trainer_destroy(rv_trainer *t) {
 	rv_free(t->moment2);
 	rv_free(t->weights);
 	rv_free(t->chunks);
+	rv_train_free_holds(t);
+	rv_free(t->lora_targets);
+	rv_free(t->lora_layers);
 	rv_threads_destroy(t->threads);
 	rv_train_layout_deinit(&t->layout);
 	rv_free(t);

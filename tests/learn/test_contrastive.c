@@ -87,7 +87,7 @@ static void rig_open(rig *r) {
 	rv_hparams hp = shape();
 	rv_rng rng;
 	rv_rng_seed(&rng, 5);
-	assert_ok(rv_train_layout_init(&r->layout, rv_arch_by_name("qwen2", 5), &hp, 0, 1, NULL));
+	assert_ok(rv_train_layout_init(&r->layout, rv_arch_by_name("qwen2", 5), &hp, NULL));
 	r->n = r->layout.n_elements + DIM * N_EMBD + N_CLASSES * DIM;
 	assert_ok(RV_ALLOC(&r->weights, r->n, "weights"));
 	assert_ok(RV_ALLOC(&r->gradient, r->n, "gradient"));

@@ -14,16 +14,24 @@ enum { N_SEQS = 2, N_TOKENS = 9, N_VOCAB = 11 };
 /* What is trained, and how. */
 typedef struct variant {
 	const char *name;
-	int untied, rank, recompute, teacher, mask, segments;
+	int untied;
+	rv_train_lora lora;
+	int recompute, teacher, mask, segments;
 } variant;
 
 static const variant variants[] = {
-        {"tied", 0, 0, 0, 0, 0, 0},
-        {"untied, masked", 1, 0, 0, 0, 1, 0},
-        {"recomputed, segments", 0, 0, 1, 0, 0, 1},
-        {"distilled", 0, 0, 0, 1, 1, 0},
-        {"lora", 0, 2, 0, 0, 0, 0},
-        {"lora, distilled, recomputed", 1, 3, 1, 1, 1, 1},
+        {"tied", 0, {0}, 0, 0, 0, 0},
+        {"untied, masked", 1, {0}, 0, 0, 1, 0},
+        {"recomputed, segments", 0, {0}, 1, 0, 0, 1},
+        {"distilled", 0, {0}, 0, 1, 1, 0},
+        {"lora", 0, {.rank = 2, .alpha = 3}, 0, 0, 0, 0},
+        {"lora, distilled, recomputed", 1, {.rank = 3, .alpha = 4.5}, 1, 1, 1, 1},
+        /* the way back ends in the second of three layers, at another role each time */
+        {"lora 1,2 q,v", 0, {2, 3, "q,v", "1,2", NULL}, 0, 0, 0, 0},
+        {"lora 1,2 o", 0, {2, 3, "o", "2,1", NULL}, 0, 0, 0, 0},
+        {"lora 1 down", 0, {2, 3, "down", "1", NULL}, 1, 0, 0, 0},
+        {"lora 1,2 up,o", 1, {2, 3, "up,o", "1,2", NULL}, 1, 0, 1, 0},
+        {"lora 1 gate", 0, {2, 3, "gate", "1", NULL}, 0, 0, 0, 0},
 };
 
 typedef struct rig {
@@ -35,8 +43,8 @@ typedef struct rig {
 	double mask[N_SEQS * N_TOKENS];
 } rig;
 
-static rv_hparams shape(int untied) {
-	return (rv_hparams){.n_layers = 2,
+static rv_hparams shape(int untied, int64_t n_layers) {
+	return (rv_hparams){.n_layers = n_layers,
 	                    .n_embd = 6,
 	                    .n_heads = 4,
 	                    .n_kv_heads = 2,
@@ -51,11 +59,11 @@ static rv_hparams shape(int untied) {
 }
 
 static void rig_open(rig *r, const variant *v) {
-	rv_hparams hp = shape(v->untied);
+	rv_hparams hp = shape(v->untied, v->lora.layers ? 3 : 2);
 	rv_rng rng;
 	rv_rng_seed(&rng, 5);
-	assert_ok(rv_train_layout_init(&r->layout, rv_arch_by_name("qwen2", 5), &hp, v->rank,
-	                               1.5 * v->rank, NULL));
+	assert_ok(rv_train_layout_init(&r->layout, rv_arch_by_name("qwen2", 5), &hp,
+	                               v->lora.rank > 0 ? &v->lora : NULL));
 	size_t n = (size_t)r->layout.n_elements;
 	assert_ok(RV_ALLOC(&r->weights, 2 * n, "weights"));
 	assert_ok(RV_ALLOC(&r->gradient, n, "gradient"));
@@ -151,7 +159,7 @@ static void every_gradient(void **state) {
 		const char *wrong = wrong_tensor(&r, &checked);
 		if (wrong)
 			fail_msg("%s: gradient of %s", variants[i].name, wrong);
-		assert_true(checked > 300);
+		assert_true(checked > (variants[i].lora.layers ? 25 : 300));
 		rig_close(&r);
 	}
 }
@@ -162,7 +170,7 @@ static void dropped_term(void **state) {
 	for (int term = DROP_nothing + 1; term < DROP_COUNT; term++) {
 		rig r = {0};
 		int64_t checked;
-		rig_open(&r, &variants[term == DROP_lora_into_x ? 4 : 0]);
+		rig_open(&r, &variants[term == DROP_lora_into_x || term == DROP_lora_scale ? 4 : 0]);
 		dropped = (enum term)term;
 		const char *wrong = wrong_tensor(&r, &checked);
 		dropped = DROP_nothing;
@@ -183,7 +191,7 @@ typedef struct pair {
 } pair;
 
 static void pair_open(pair *p) {
-	rv_hparams hp = shape(0);
+	rv_hparams hp = shape(0, 2);
 	rv_rng rng;
 	rv_rng_seed(&rng, 9);
 	rv_trainer_options o = rv_trainer_defaults();
@@ -193,7 +201,7 @@ static void pair_open(pair *p) {
 	o.pin = 0;
 	assert_ok(rv_trainer_create(&p->t, rv_arch_by_name("qwen2", 5), &hp, NULL, &o));
 	rig *r = &p->r;
-	assert_ok(rv_train_layout_init(&r->layout, rv_arch_by_name("qwen2", 5), &hp, 0, 1, NULL));
+	assert_ok(rv_train_layout_init(&r->layout, rv_arch_by_name("qwen2", 5), &hp, NULL));
 	assert_ok(RV_ALLOC(&r->weights, r->layout.n_elements, "weights"));
 	assert_ok(RV_ALLOC(&r->gradient, r->layout.n_elements, "gradient"));
 	for (int64_t i = 0; i < r->layout.n_params; i++) {

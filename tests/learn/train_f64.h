@@ -11,6 +11,7 @@ enum term {
 	DROP_softmax_mean,
 	DROP_cross_entropy_softmax,
 	DROP_lora_into_x,
+	DROP_lora_scale,
 	DROP_bias,
 	DROP_embedding,
 	DROP_head,
@@ -23,7 +24,10 @@ enum term {
 	DROP_triplet_negative,
 	DROP_other_side,
 	DROP_classes,
-	DROP_POOLED_COUNT
+	DROP_POOLED_COUNT,
+	/* of a penalty (test_ewc.c) */
+	DROP_anchor = DROP_POOLED_COUNT,
+	DROP_hold_into_a,
 };
 static enum term dropped;
 
@@ -36,6 +40,7 @@ static enum term dropped;
 #define rv_pass_logits rv_pass_logits_f64
 #define rv_pass_pool rv_pass_pool_f64
 #define rv_pass_pool_back rv_pass_pool_back_f64
+#define rv_pass_hold rv_pass_hold_f64
 #define rv_pass_find_bad rv_pass_find_bad_f64
 #define rv_pass_weight rv_pass_weight_f64
 #define rv_pass_gradient rv_pass_gradient_f64
