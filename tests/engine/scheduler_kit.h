@@ -94,6 +94,7 @@ static inline void use_adapter(rv_context *ctx, int32_t set, rv_adapter *adapter
 }
 
 static const rv_kv_policy *kit_policy; /* of the contexts opened; NULL: none */
+static int kit_pinned;                 /* their sequences keep the versions they began with */
 
 /* F32, so that pages are large. */
 static inline rv_context *kit_context(rv_model *of, int32_t n_seqs, int32_t n_batch, int32_t page_size,
@@ -104,6 +105,7 @@ static inline rv_context *kit_context(rv_model *of, int32_t n_seqs, int32_t n_ba
 	o.kv_type = kit_policy ? RV_KV_F16 : RV_KV_F32;
 	o.kv_policy = kit_policy;
 	o.page_size = kit_policy ? 16 : page_size;
+	o.pin_adapters = kit_pinned;
 	o.kv_budget_bytes = budget_bytes;
 	o.n_seqs = n_seqs;
 	o.n_batch = n_batch;
