@@ -346,6 +346,26 @@ static int print_summary(const program *p) {
 	return n_failed;
 }
 
+/* A documented row that is judged by one point must not name several of the declared ones. */
+static rv_status check_documented(const program *p) {
+	const rv_selection all = {0};
+	rv_point *points;
+	int n;
+	RV_TRY(rv_sweep_points(p->exp, RV_PROFILE_FULL, &all, &points, &n));
+	rv_status status = RV_OK;
+	for (size_t i = 0; status == RV_OK && i < p->documented.n; i++) {
+		const rv_documented_row *row = &p->documented.rows[i];
+		if (row->point[0] != 0 && row->comparable_reason[0] == 0 &&
+		    rv_results_find_metric(p->exp, row->metric) >= 0 &&
+		    rv_points_find(points, n, row->point) == RV_SEVERAL_POINTS)
+			status = rv_fail(RV_ERR_INVALID,
+			                 "datasets/documented/%s: %s of %s: several points are meant",
+			                 p->exp->documented, row->metric, row->point);
+	}
+	rv_free(points);
+	return status;
+}
+
 static rv_status prepare(program *p) {
 	rv_run_config *c = &p->config;
 	const rv_threads_options threads = {.n_threads = (int)p->opt.n_threads, .pin = 1};
@@ -355,6 +375,7 @@ static rv_status prepare(program *p) {
 	if (p->exp->documented != NULL) {
 		RV_TRY(format_path(path, "%s/datasets/documented/%s", p->root, p->exp->documented));
 		RV_TRY(rv_documented_read(&p->documented, path));
+		RV_TRY(check_documented(p));
 	}
 	rv_inputs inputs = {0};
 	if (p->exp->prepare != NULL)

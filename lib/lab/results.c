@@ -275,9 +275,13 @@ static int label_matches(const char *label, const char *wanted) {
 }
 
 int rv_results_find_point(const rv_results *r, const char *label) {
+	return rv_points_find(r->points, r->n_points, label);
+}
+
+int rv_points_find(const rv_point *points, int n_points, const char *label) {
 	int found = -1;
-	for (int p = 0; p < r->n_points; p++)
-		if (label_matches(r->points[p].label, label)) {
+	for (int p = 0; p < n_points; p++)
+		if (label_matches(points[p].label, label)) {
 			if (found >= 0)
 				return RV_SEVERAL_POINTS;
 			found = p;

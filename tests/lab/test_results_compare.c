@@ -42,6 +42,20 @@ static void add(hand *h, int point, int run, int repetition, double speed) {
 	rv_free(text);
 }
 
+static void points_by_label(void **state) {
+	(void)state;
+	hand h;
+	open_hand(&h, NULL);
+	static const struct {
+		const char *label;
+		int point;
+	} cases[] = {{"hue=green;m=8", 4}, {"m=8;hue=green", 4},       {"hue=pink", -1},
+	             {"hue=gree;m=8", -1}, {"m=8", RV_SEVERAL_POINTS}, {"hue=red", RV_SEVERAL_POINTS}};
+	for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++)
+		assert_int_equal(rv_points_find(h.points, h.n_points, cases[c].label), cases[c].point);
+	close_hand(&h);
+}
+
 static void baselines(void **state) {
 	(void)state;
 	hand h;
@@ -108,6 +122,7 @@ static void outliers(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(points_by_label),
 	        cmocka_unit_test(baselines),
 	        cmocka_unit_test(pairs),
 	        cmocka_unit_test(outliers),
