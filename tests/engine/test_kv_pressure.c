@@ -2,6 +2,7 @@
  * when it cannot; spilled ones come back with the same bits. */
 #include "base/mem.h"
 #include "tests/engine/pressure_kit.h"
+#include "tests/support/made_adapter.h"
 
 #include <signal.h>
 #include <sys/resource.h>
@@ -222,6 +223,37 @@ static void spill_folder(char path[2048]) {
 	closedir(d);
 }
 
+/* Adapters that were swapped while a sequence lay in its file: it comes back under what it stood. */
+static void spilled_under_older_adapters(void **state) {
+	(void)state;
+	float with[N_VOCAB], without[N_VOCAB];
+	const rv_adapter_use uses[] = {{made_adapter(model, "older", RV_ROLES_LAYER, 0, 2, 1), 1},
+	                               {made_adapter(model, "newer", RV_ROLES_LAYER, 0, 2, 2), 1}};
+	for (int spilled = 0; spilled < 2; spilled++) {
+		subject s;
+		open_subject(&s, RV_KV_SPILL);
+		assert_ok(rv_context_set_adapters(s.ctx, 0, &uses[0], 1));
+		assert_ok(fill_idle(&s, 0));
+		const uint64_t older = rv_seq_adapter_version(s.ctx, 0);
+		for (int32_t i = 1; spilled && i < 30; i++)
+			assert_ok(fill_idle(&s, i));
+		assert_int_equal(rv_kv_pressure_place(s.p, 0),
+		                 spilled ? RV_KV_SPILLED : RV_KV_RESIDENT);
+		assert_ok(rv_context_swap_adapters(s.ctx, 0, &uses[1], 1));
+		assert_ok(rv_kv_pressure_use(s.p, 0));
+		assert_int_equal(rv_seq_adapter_version(s.ctx, 0), older);
+		rv_kv_pressure_idle(s.p, 0);
+		last_logits(&s, 0, spilled ? with : without);
+		assert_int_equal(rv_seq_adapter_version(s.ctx, 0), RV_ADAPTER_MIXED);
+		close_subject(&s);
+	}
+	assert_memory_equal(with, without, sizeof with);
+	for (int i = 0; i < 2; i++) { /* nothing kept them */
+		assert_false(rv_adapter_shared(uses[i].adapter));
+		rv_adapter_release(uses[i].adapter);
+	}
+}
+
 static void damaged_spill(void **state) {
 	(void)state;
 	subject s;
@@ -388,6 +420,7 @@ int main(void) {
 	        cmocka_unit_test(beside_a_prefix_cache),
 	        cmocka_unit_test(spilled_come_back),
 	        cmocka_unit_test(tiered_come_back),
+	        cmocka_unit_test(spilled_under_older_adapters),
 	        cmocka_unit_test(damaged_spill),
 	        cmocka_unit_test(disk_full),
 	        cmocka_unit_test(killed_ones_are_cleaned_up),

@@ -18,10 +18,10 @@ typedef struct made {
 } made;
 
 /* Of the projections `roles` of layers [from, n_layers); RV_OUTPUT, when among them, once. */
-static inline void made_begin(made *m, const rv_model *model, uint32_t roles, int64_t from,
-                              int64_t rank, uint64_t seed) {
-	const rv_arch *arch = rv_model_arch(model);
-	const rv_hparams *hp = rv_model_hparams(model);
+static inline void made_begin(made *m, const rv_model *of, uint32_t roles, int64_t from, int64_t rank,
+                              uint64_t seed) {
+	const rv_arch *arch = rv_model_arch(of);
+	const rv_hparams *hp = rv_model_hparams(of);
 	rv_rng rng;
 	rv_rng_seed(&rng, seed);
 	m->n = 0;
@@ -54,12 +54,12 @@ static inline void made_end(made *m) {
 	}
 }
 
-static inline rv_adapter *made_adapter(const rv_model *model, const char *name, uint32_t roles,
+static inline rv_adapter *made_adapter(const rv_model *of, const char *name, uint32_t roles,
                                        int64_t from, int64_t rank, uint64_t seed) {
 	made m;
 	rv_adapter *adapter;
-	made_begin(&m, model, roles, from, rank, seed);
-	assert_ok(rv_adapter_create(&adapter, model, name, m.parts, m.n));
+	made_begin(&m, of, roles, from, rank, seed);
+	assert_ok(rv_adapter_create(&adapter, of, name, m.parts, m.n));
 	made_end(&m);
 	return adapter;
 }
