@@ -94,6 +94,7 @@ rv_status rv_grnn_allocate(rv_fastgrnn **out, const rv_fastgrnn_options *o) {
 	                           o->rank_u,  RV_GRNN_SEGMENTS, RV_GRNN_OUT};
 	g->layout = rv_grnn_layout_of(&g->shape);
 	g->calibration = 1;
+	atomic_init(&g->refs, 1);
 	const rv_status st = RV_ALLOC(&g->params, g->layout.count, "router of models");
 	if (st == RV_OK)
 		*out = g;
@@ -129,10 +130,46 @@ rv_status rv_fastgrnn_create(rv_fastgrnn **out, const rv_fastgrnn_options *o) {
 }
 
 void rv_fastgrnn_destroy(rv_fastgrnn *g) {
-	if (!g)
+	if (!g || atomic_fetch_sub(&g->refs, 1) != 1)
 		return;
-	rv_free(g->params);
+	if (g->memory.give_back)
+		g->memory.give_back(g->memory.user);
+	else
+		rv_free(g->params);
 	rv_free(g);
+}
+
+rv_fastgrnn *rv_fastgrnn_retain(rv_fastgrnn *g) {
+	atomic_fetch_add(&g->refs, 1);
+	return g;
+}
+
+int rv_fastgrnn_shared(const rv_fastgrnn *g) {
+	return atomic_load(&g->refs) > 1;
+}
+
+rv_status rv_fastgrnn_place(rv_fastgrnn **out, const rv_fastgrnn *from,
+                            const rv_adapter_memory *memory) {
+	const size_t bytes = (size_t)from->layout.count * sizeof *from->params;
+	rv_fastgrnn *g = NULL;
+	void *params;
+	*out = NULL;
+	rv_status st = memory->take(memory->user, bytes, &params);
+	if (st == RV_OK)
+		st = RV_ALLOC(&g, 1, "router of models");
+	if (st != RV_OK) {
+		memory->give_back(memory->user);
+		return st;
+	}
+	g->options = from->options;
+	g->shape = from->shape;
+	g->layout = from->layout;
+	g->calibration = from->calibration;
+	g->params = memcpy(params, from->params, bytes);
+	g->memory = *memory;
+	atomic_init(&g->refs, 1);
+	*out = g;
+	return RV_OK;
 }
 
 int64_t rv_fastgrnn_count(const rv_fastgrnn *g) {

@@ -12,6 +12,7 @@
 #define RV_LEARN_FASTGRNN_H
 
 #include "base/status.h"
+#include "model/adapter.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -65,7 +66,13 @@ rv_fastgrnn_options rv_fastgrnn_defaults(void);
 
 /* RV_ERR_INVALID: options out of range. Random weights by the seed. */
 rv_status rv_fastgrnn_create(rv_fastgrnn **out, const rv_fastgrnn_options *options);
+/* A new one has one reference; destroy gives one back. */
 void rv_fastgrnn_destroy(rv_fastgrnn *g); /* accepts NULL */
+rv_fastgrnn *rv_fastgrnn_retain(rv_fastgrnn *g);
+int rv_fastgrnn_shared(const rv_fastgrnn *g); /* 1 when there is more than one reference */
+/* A copy whose weights lie in that memory. */
+rv_status rv_fastgrnn_place(rv_fastgrnn **out, const rv_fastgrnn *from,
+                            const rv_adapter_memory *memory);
 
 /* RV_ERR_NUMERIC: an input that is not finite, with its number. loss: mean of the last epoch, may be
  * NULL. */

@@ -5,6 +5,8 @@
 #include "learn/fastgrnn.h"
 #include "learn/fastgrnn_cell.h"
 
+#include <stdatomic.h>
+
 /* A segment: 16 numbers and which one it is. */
 enum {
 	RV_GRNN_SEGMENT = 16,
@@ -28,8 +30,10 @@ struct rv_fastgrnn {
 	rv_fastgrnn_options options;
 	rv_grnn_shape shape;
 	rv_grnn_layout layout;
-	float *params;     /* [layout.count] */
-	float calibration; /* temperature of the slots' logits */
+	float *params; /* [layout.count] */
+	atomic_int refs;
+	rv_adapter_memory memory; /* that params lie in; give_back NULL: allocated */
+	float calibration;        /* temperature of the slots' logits */
 };
 
 /* x: [RV_GRNN_SEGMENTS, RV_GRNN_IN]; 0 when a number is not finite. */
