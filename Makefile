@@ -336,14 +336,16 @@ check-avx512-emulated: ## the kernel checker on the AVX-512 levels, emulated by 
 	@CC='$(CC)' scripts/check-avx512-emulated.sh $(B)
 
 # ---- training ----
-$(B)/bin/bench_train: $(call obj,tests/learn/bench_train.c) $(foreach r,$(below_learn),$(call room_lib,$(r))) $(KERNEL_LIB)
+$(B)/bin/bench_train $(B)/bin/bench_sona: $(B)/bin/%: $(B)/obj/tests/learn/%.o $(foreach r,$(below_learn),$(call room_lib,$(r))) $(KERNEL_LIB)
 	@mkdir -p $(@D)
 	$(call say,LD      $@)
 	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LIBS)
 
-.PHONY: bench-train
+.PHONY: bench-train bench-sona
 bench-train: $(B)/bin/bench_train ## training speed beside that of its matrix products alone (BENCH_FLAGS='--seqs 32')
 	@$< $(BENCH_FLAGS)
+bench-sona: $(B)/bin/bench_sona ## what learning while serving costs (BENCH_FLAGS='-m medium.gguf --rank 2')
+	@$< -m datasets/models/nano.gguf $(BENCH_FLAGS)
 
 # ---- installation ----
 .PHONY: install

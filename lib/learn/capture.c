@@ -37,7 +37,7 @@ struct rv_capture {
 	float **pointers; /* of all places: inputs and states of their parts */
 	void *memory;     /* of all places */
 	size_t memory_bytes, place_bytes;
-	float *scratch; /* of rv_top_k */
+	int32_t *scratch; /* of rv_top_k */
 	_Atomic int64_t n_requests, n_tokens, n_no_place;
 };
 
@@ -91,6 +91,13 @@ static int64_t find(const int32_t *ids, int64_t n, int32_t id) {
 	return i;
 }
 
+static int64_t lowest(const float *values, int64_t n) {
+	int64_t at = 0;
+	for (int64_t i = 1; i < n; i++)
+		at = values[i] < values[at] ? i : at;
+	return at;
+}
+
 static void save_logits(const rv_capture *c, const rv_site_view *v) {
 	const int64_t n_top = c->options.n_top;
 	for (int64_t r = 0; r < v->n_rows; r++) {
@@ -111,8 +118,9 @@ static void save_logits(const rv_capture *c, const rv_site_view *v) {
 		/* Of a text that is given the next token is here already. */
 		if (r + 1 < v->n_rows && row[1].seq == row->seq &&
 		    row[1].position == row->position + 1 && find(ids, n_top, row[1].token) == n_top) {
-			ids[n_top - 1] = row[1].token;
-			values[n_top - 1] = logits[row[1].token];
+			const int64_t last = lowest(values, n_top);
+			ids[last] = row[1].token;
+			values[last] = logits[row[1].token];
 		}
 	}
 }
@@ -170,8 +178,8 @@ static void move_token(const rv_capture *c, place *p, int64_t i, int64_t n) {
 static double probability(const float *values, int64_t n, int64_t chosen) {
 	double sum = 0;
 	for (int64_t i = 0; i < n; i++)
-		sum += exp((double)values[i] - (double)values[0]);
-	return exp((double)values[chosen] - (double)values[0]) / sum;
+		sum += exp((double)values[i] - (double)values[chosen]);
+	return 1 / sum;
 }
 
 rv_captured *rv_capture_end(rv_capture *c, int32_t seq, const int32_t *tokens, int64_t n) {
@@ -189,8 +197,10 @@ rv_captured *rv_capture_end(rv_capture *c, int32_t seq, const int32_t *tokens, i
 		move_token(c, p, i, kept);
 		int32_t *ids = p->ids + kept * n_top;
 		int64_t at = find(ids, n_top, tokens[i]);
-		if (at == n_top)
-			ids[--at] = tokens[i];
+		if (at == n_top) {
+			at = lowest(p->values + kept * n_top, n_top);
+			ids[at] = tokens[i];
+		}
 		p->chosen[kept] = (int32_t)at;
 		likelihood += probability(p->values + kept * n_top, n_top, at);
 		kept++;

@@ -58,7 +58,7 @@ typedef struct rv_captured {
 	int64_t n_missed;      /* of the tokens told at the end: not captured */
 	uint64_t version;      /* of the adapters its sequence was last evaluated under */
 	double likelihood;     /* mean probability of the tokens among the n_top; NaN without tokens */
-	const int32_t *ids;    /* [n_tokens, n_top] falling by logit */
+	const int32_t *ids;    /* [n_tokens, n_top] in no particular order */
 	const float *values;   /* [n_tokens, n_top] */
 	const int32_t *chosen; /* [n_tokens] index of the token among the ids */
 	float *const *inputs;  /* [n_parts] of [n_tokens, n_input] */

@@ -82,8 +82,8 @@ static rv_status allocate(rv_micro_lora *m) {
 	RV_TRY(RV_ALLOC(&m->delta, m->n_delta, "MicroLoRA"));
 	if (m->options.top_k == 0)
 		return RV_OK;
-	RV_TRY(RV_ALLOC(&m->magnitude, m->n_delta + (size_t)rv_top_k_scratch((int64_t)m->n_delta),
-	                "MicroLoRA"));
+	RV_TRY(RV_ALLOC(&m->magnitude, m->n_delta, "MicroLoRA"));
+	RV_TRY(RV_ALLOC(&m->top_scratch, rv_top_k_scratch((int64_t)m->n_delta), "MicroLoRA"));
 	RV_TRY(RV_ALLOC(&m->top_values, m->options.top_k, "MicroLoRA"));
 	return RV_ALLOC(&m->top_ids, m->options.top_k, "MicroLoRA");
 }
@@ -147,6 +147,7 @@ void rv_micro_lora_destroy(rv_micro_lora *m) {
 	rv_free(m->magnitude);
 	rv_free(m->top_values);
 	rv_free(m->top_ids);
+	rv_free(m->top_scratch);
 	rv_free(m);
 }
 
@@ -164,7 +165,9 @@ int rv_micro_lora_n_parts(const rv_micro_lora *m) {
 
 size_t rv_micro_lora_bytes(const rv_micro_lora *m) {
 	const size_t n_low = 2 * RV_MICRO_MAX_RANK * RV_MICRO_MAX_TOKENS;
-	const size_t top = m->magnitude ? m->n_delta + 2 * (size_t)m->options.top_k : 0;
+	const size_t top = m->magnitude ? m->n_delta + 2 * (size_t)m->options.top_k +
+	                                          (size_t)rv_top_k_scratch((int64_t)m->n_delta)
+	                                : 0;
 	return (2 * m->n_factors + m->n_delta + n_low + top) * sizeof(float);
 }
 
@@ -287,7 +290,7 @@ static void keep_largest(rv_micro_lora *m, float *x, int64_t n) {
 		return;
 	for (int64_t i = 0; i < n; i++)
 		m->magnitude[i] = fabsf(x[i]);
-	rv_top_k(m->magnitude, n, k, m->top_ids, m->top_values, m->magnitude + m->n_delta);
+	rv_top_k(m->magnitude, n, k, m->top_ids, m->top_values, m->top_scratch);
 	for (int64_t i = 0; i < k; i++)
 		m->top_values[i] = x[m->top_ids[i]];
 	memset(x, 0, (size_t)n * sizeof *x);

@@ -23,9 +23,9 @@ struct rv_micro_lora {
 	size_t n_factors, n_delta;
 	float *low;       /* 2 times [RV_MICRO_MAX_TOKENS, RV_MICRO_MAX_RANK] */
 	float *delta;     /* [n_delta] of the larger factor */
-	float *magnitude; /* of delta and scratch; with top_k only, as those below */
+	float *magnitude; /* of delta; with top_k only, as those below */
 	float *top_values;
-	int32_t *top_ids;
+	int32_t *top_ids, *top_scratch;
 };
 
 /* The learning rate from now on. */
