@@ -46,9 +46,15 @@ static uint32_t state_crc(const state *s, int64_t n_active) {
 	return crc;
 }
 
-/* Of the weights in front of the trained ones: what adapters belong to. */
+/* Of the weights in front of the trained ones: what adapters belong to; and of scales that are not that
+ * of the key lora_scale. */
 static uint32_t base_crc(const rv_trainer *t) {
-	return rv_crc32(0, t->weights, (size_t)t->layout.train_begin * sizeof(float));
+	const rv_train_layout *l = &t->layout;
+	uint32_t crc = rv_crc32(0, t->weights, (size_t)l->train_begin * sizeof(float));
+	for (int64_t i = rv_train_first_adapter(l); i < l->n_params; i++)
+		if (l->params[i].scale != l->lora_scale)
+			crc = rv_crc32(crc, &l->params[i].scale, sizeof l->params[i].scale);
+	return crc;
 }
 
 static void tensor_name(char name[96], const rv_param *p, int array) {

@@ -8,22 +8,6 @@
 static int32_t tokens[FIX_SEQS * (FIX_CTX + 1)];
 static float logits_a[FIX_CTX * FIX_VOCAB], logits_b[FIX_CTX * FIX_VOCAB];
 
-/* A trained model as a file, opened. */
-static rv_model *trained_model(int64_t steps) {
-	char path[1024];
-	rv_model *model;
-	fix_path(path, "base.gguf");
-	rv_trainer_options o = fix_options();
-	rv_trainer *t = fix_trainer(&o);
-	fix_train(t, 0, steps);
-	assert_ok(rv_trainer_export(t, path, &(rv_train_export){.type = rv_type_get(RV_F32)}));
-	rv_trainer_destroy(t);
-	rv_status st = rv_model_open(&model, path, NULL);
-	unlink(path);
-	assert_ok(st);
-	return model;
-}
-
 static double logits_differ(rv_trainer *a, rv_trainer *b) {
 	double worst = 0;
 	fix_batch(tokens, 500);
@@ -91,7 +75,7 @@ static void adapters(void **state) {
 	(void)state;
 	char path[1024];
 	fix_path(path, "lora.gguf");
-	rv_model *base = trained_model(10);
+	rv_model *base = fix_model(10);
 	rv_trainer_options o = fix_options();
 	rv_trainer *plain, *t;
 	assert_ok(rv_trainer_create_from(&plain, base, NULL, &o));
@@ -154,7 +138,7 @@ static void adapters_resume(void **state) {
 
 static void distillation(void **state) {
 	(void)state;
-	rv_model *teacher = trained_model(40);
+	rv_model *teacher = fix_model(40);
 	rv_hparams hp = fix_shape();
 	rv_trainer_options o = fix_options();
 	rv_trainer *same, *student;

@@ -92,4 +92,20 @@ static inline void fix_path(char path[1024], const char *name) {
 	snprintf(path, 1024, "%s/rv-train-%d-%s", tmp ? tmp : "/tmp", (int)getpid(), name);
 }
 
+/* A model trained for some steps, as a file that was opened. */
+static inline rv_model *fix_model(int64_t steps) {
+	char path[1024];
+	rv_model *model;
+	fix_path(path, "base.gguf");
+	rv_trainer_options o = fix_options();
+	rv_trainer *t = fix_trainer(&o);
+	fix_train(t, 0, steps);
+	assert_ok(rv_trainer_export(t, path, &(rv_train_export){.type = rv_type_get(RV_F32)}));
+	rv_trainer_destroy(t);
+	rv_status st = rv_model_open(&model, path, NULL);
+	unlink(path);
+	assert_ok(st);
+	return model;
+}
+
 #endif
