@@ -87,6 +87,10 @@ typedef struct rv_deep_loss {
 	double held, old;
 } rv_deep_loss;
 rv_status rv_deep_judge(rv_trainer *t, const rv_deep *d, const rv_deep_text *text, rv_deep_loss *out);
+/* The tuning part on any text (which stays the caller's): the background loop's too. */
+rv_status rv_deep_tune_on(rv_deep *d, rv_deep_text *text, rv_sona_part_report *report);
+/* More parameters than tuning.max_params: then the report says so. */
+int rv_deep_too_large(const rv_deep *d, rv_sona_part_report *report);
 
 /* ---- sona_deep_distill.c ---- */
 

@@ -1,0 +1,129 @@
+/* The background loop's parts that need no training: what patterns are like, consolidation. */
+#include "base/mem.h"
+#include "learn/sona_internal.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- index: edges from new patterns to those they are like ---- */
+
+/* Takes the ids stored since the last pass over. */
+static int64_t take_fresh(rv_sona *s, char (*ids)[RV_UUID_TEXT]) {
+	pthread_mutex_lock(&s->lock);
+	int64_t n = s->n_fresh < RV_SONA_FRESH ? s->n_fresh : RV_SONA_FRESH;
+	memcpy(ids, s->fresh, (size_t)n * sizeof *ids);
+	s->n_fresh = 0;
+	pthread_mutex_unlock(&s->lock);
+	return n;
+}
+
+static rv_status link_pattern(rv_sona *s, const char *id, int64_t *n_edges) {
+	const float alike = 0.5f; /* less is no likeness */
+	rv_bank_hit hits[RV_SONA_NEAR + 1];
+	rv_bank_query how = rv_bank_query_defaults();
+	rv_trajectory t;
+	int64_t n = 0;
+	rv_status st = rv_bank_get(s->bank, id, &t);
+	if (st == RV_ERR_NOT_FOUND)
+		return RV_OK; /* gone since: the bank was full */
+	RV_TRY(st);
+	float vector[RV_EMBEDDING_DIM];
+	st = rv_trajectory_embedding(&t, id, vector);
+	rv_trajectory_deinit(&t);
+	how.k = RV_SONA_NEAR + 1;
+	how.min_quality = 0;
+	if (st == RV_OK)
+		st = rv_bank_search(s->bank, vector, &how, hits, &n);
+	for (int64_t i = 0; st == RV_OK && i < n; i++) {
+		float likeness = hits[i].similarity > 1 ? 1 : hits[i].similarity;
+		if (likeness < alike || strcmp(hits[i].trajectory_id, id) == 0)
+			continue;
+		st = rv_edges_set(s->edges,
+		                  &(rv_edge){id, hits[i].trajectory_id, RV_EDGE_SIMILAR, likeness});
+		*n_edges += st == RV_OK;
+	}
+	return st;
+}
+
+static rv_status part_index(rv_sona_pass *p, rv_sona_part_report *r) {
+	rv_sona *s = p->s;
+	char(*ids)[RV_UUID_TEXT];
+	int64_t n_edges = 0;
+	if (!s->bank)
+		return rv_sona_say(r, RV_PART_NA, "no store, no patterns");
+	RV_TRY(RV_ALLOC(&ids, RV_SONA_FRESH, "ids"));
+	int64_t n = take_fresh(s, ids);
+	rv_status st = RV_OK;
+	for (; r->n < n && st == RV_OK && !rv_sona_pass_over(p); r->n++)
+		st = link_pattern(s, ids[r->n], &n_edges);
+	rv_free(ids);
+	RV_TRY(st);
+	r->after = (double)rv_bank_count(s->bank);
+	return rv_sona_say(r, n ? RV_PART_DONE : RV_PART_NOTHING,
+	                   "%lld new patterns, %lld edges to what they are like; %lld patterns in all",
+	                   (long long)r->n, (long long)n_edges, (long long)r->after);
+}
+
+/* ---- consolidate: MicroLoRA into BaseLoRA ---- */
+
+/* A sum of products, truncated. MicroLoRA becomes a part of the base first, which changes nothing of
+ * what is computed, and begins anew: what it learns meanwhile is not lost. */
+static rv_status by_svd(rv_sona *s, rv_adapter **base, rv_consolidate_report *report) {
+	rv_adapter *folded = NULL;
+	const double one = 1;
+	RV_TRY(rv_instant_fold(s->instant, rv_sona_seed(s), &folded));
+	rv_status st = rv_consolidate(base, RV_CONSOLIDATE_SVD, s->model, "base", &folded, &one, 1,
+	                              s->o.base_rank, report);
+	rv_adapter_release(folded);
+	return st;
+}
+
+/* A little of MicroLoRA's factors, which stays as it is. */
+static rv_status by_ema(rv_sona *s, rv_adapter **base, rv_consolidate_report *report) {
+	rv_adapter *both[2] = {0};
+	const double weights[2] = {s->o.ema_keep, 1 - s->o.ema_keep};
+	RV_TRY(rv_instant_snapshot(s->instant, &both[0], &both[1]));
+	int first = both[0] == NULL;
+	rv_status st = rv_consolidate(base, RV_CONSOLIDATE_EMA, s->model, "base", both + first,
+	                              weights + first, 2 - first, s->o.base_rank, report);
+	rv_adapter_release(both[0]);
+	rv_adapter_release(both[1]);
+	return st;
+}
+
+static rv_status part_consolidate(rv_sona_pass *p, rv_sona_part_report *r) {
+	rv_sona *s = p->s;
+	rv_instant_stats stats;
+	rv_consolidate_report report;
+	rv_adapter *base = NULL;
+	rv_instant_get_stats(s->instant, &stats);
+	if (!(stats.norm > 0))
+		return rv_sona_say(r, RV_PART_NOTHING, "MicroLoRA has learnt nothing since");
+	rv_status st = s->o.consolidation == RV_CONSOLIDATE_SVD ? by_svd(s, &base, &report)
+	                                                        : by_ema(s, &base, &report);
+	if (st == RV_ERR_NUMERIC)
+		return rv_sona_say(r, RV_PART_UNDONE, "undone: %s", rv_error_message());
+	if (st == RV_OK)
+		st = rv_instant_set_base(s->instant, base);
+	rv_adapter_release(base);
+	RV_TRY(st);
+	s->state.ewc_is_stale = !s->state.ewc_whole;
+	r->n = report.n_matrices;
+	r->before = stats.norm;
+	r->after = report.error;
+	return rv_sona_say(r, RV_PART_DONE,
+	                   "%s: MicroLoRA of norm %.4g into %lld matrices of rank %lld, norm %.4g, "
+	                   "error %.3g",
+	                   rv_consolidation_names[s->o.consolidation], stats.norm,
+	                   (long long)report.n_matrices, (long long)report.rank, report.norm,
+	                   report.error);
+}
+
+rv_sona_part_fn *const rv_sona_background_parts[RV_BACKGROUND_PARTS] = {
+        [RV_BACKGROUND_INDEX] = part_index,
+        [RV_BACKGROUND_ROUTER] = rv_sona_part_router,
+        [RV_BACKGROUND_CONSOLIDATE] = part_consolidate,
+        [RV_BACKGROUND_EWC] = rv_sona_part_ewc,
+        [RV_BACKGROUND_TUNE] = rv_sona_part_tune,
+        [RV_BACKGROUND_POLICIES] = rv_sona_part_policies,
+};
