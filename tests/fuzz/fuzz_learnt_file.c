@@ -45,10 +45,11 @@ static void take_memories(const void *data, size_t size) {
 	check(st);
 	if (st == RV_OK && rv_replay_count(r) > 0) { /* what was taken can be used */
 		int32_t *tokens = malloc((size_t)(rv_replay_n_ctx(r) + 1) * sizeof *tokens);
-		if (tokens)
+		if (tokens) {
 			check(rv_replay_draw(r, 1, 1, tokens, NULL));
+			check(rv_replay_offer(r, tokens, NULL, 1));
+		}
 		free(tokens);
-		check(rv_replay_offer(r, rv_replay_tokens(r, 0), NULL, 1));
 	}
 	rv_replay_destroy(r);
 }
