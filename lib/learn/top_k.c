@@ -18,8 +18,9 @@ static quad larger(quad a, quad b) { /* b where either is NaN */
 }
 
 static int32_t key_of(float x) {
+	const float y = x + 0.0f; /* -0 is 0 */
 	int32_t i;
-	memcpy(&i, &x, sizeof i);
+	memcpy(&i, &y, sizeof i);
 	return isnan(x) ? INT32_MIN : i ^ ((i >> 31) & INT32_MAX);
 }
 
