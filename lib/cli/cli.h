@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define RV_CLI_GO (-1) /* from rv_cli_parse: no exit status yet */
-#define RV_CLI_WORDS 4
+#define RV_CLI_WORDS 16
 
 enum { RV_EXIT_OK = 0, RV_EXIT_FAILED = 1, RV_EXIT_USAGE = 2 };
 

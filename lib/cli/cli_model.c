@@ -22,7 +22,7 @@ const rv_option rv_cli_model_options[] = {
          .kind = RV_OPT_STRING,
          .offset = AT(model),
          .value_name = "FILE",
-         .help = "GGUF file; by default the nano that ships"},
+         .help = "GGUF file, or the name of a model that ships; by default nano"},
         {0},
 };
 const rv_option rv_cli_context_options[] = {
@@ -128,47 +128,57 @@ rv_status rv_cli_shipped(const char *name, char *path, size_t size) {
 	return rv_fail(RV_ERR_NOT_FOUND, "%s does not ship with this program", name);
 }
 
-int rv_cli_open_model(const rv_cli *cli, const char *path, rv_model **out) {
-	char shipped[4096];
-	rv_model_options options = rv_model_defaults();
-	options.log = rv_cli_log();
-	if (path && !*path)
-		return rv_cli_usage(cli, "--model: the name is empty");
-	if (!path) {
-		if (rv_cli_shipped("models/nano.gguf", shipped, sizeof shipped) != RV_OK)
-			return rv_cli_usage(cli, "--model: a GGUF file is needed (-m FILE): %s",
-			                    rv_error_message());
-		path = shipped;
+rv_status rv_cli_model_path(const char *model, char *path, size_t size) {
+	char name[256];
+	if (model && (access(model, F_OK) == 0 || strchr(model, '/') || strlen(model) > 200)) {
+		if (strlen(model) >= size)
+			return rv_fail(RV_ERR_INVALID, "%.64s...: the path is too long", model);
+		snprintf(path, size, "%s", model);
+		return RV_OK;
 	}
-	return rv_model_open(out, path, &options) == RV_OK ? RV_CLI_GO : rv_cli_fail(cli);
-}
-
-static rv_status add_adapter(rv_cli_model *args, const char *path, double scale,
-                             const rv_model *model) {
-	if (args->n_adapters == RV_ADAPTER_SET_USES)
-		return rv_fail(RV_ERR_LIMIT, "--lora: at most %d adapters", RV_ADAPTER_SET_USES);
-	rv_adapter_use *use = &args->adapters[args->n_adapters];
-	RV_TRY(rv_adapter_open(&use->adapter, path, model));
-	use->scale = scale;
-	args->n_adapters++;
+	snprintf(name, sizeof name, "models/%s.gguf", model ? model : "nano");
+	if (rv_cli_shipped(name, path, size) == RV_OK || !model)
+		return path[0] ? RV_OK : RV_ERR_NOT_FOUND;
+	snprintf(path, size, "%s", model); /* opening it says what is wrong */
 	return RV_OK;
 }
 
-/* FILE, or FILE:SCALE; a file of the whole name comes first. */
-static rv_status add_lora(rv_cli_model *args, const char *text, const rv_model *model) {
+int rv_cli_open_model(const rv_cli *cli, const char *model, rv_model **out) {
+	char path[4096] = "";
+	rv_model_options options = rv_model_defaults();
+	options.log = rv_cli_log();
+	if (model && !*model)
+		return rv_cli_usage(cli, "--model: the name is empty");
+	if (rv_cli_model_path(model, path, sizeof path) != RV_OK)
+		return rv_cli_usage(cli, "--model: a GGUF file is needed (-m FILE): %s",
+		                    rv_error_message());
+	return rv_model_open(out, path, &options) == RV_OK ? RV_CLI_GO : rv_cli_fail(cli);
+}
+
+rv_status rv_cli_open_lora(const char *text, const rv_model *model, rv_adapter **out, double *scale) {
 	const char *colon = strrchr(text, ':');
-	double scale = 1;
 	char *path;
+	*scale = 1;
 	if (!*text)
-		return rv_fail(RV_ERR_INVALID, "--lora: the name is empty");
+		return rv_fail(RV_ERR_INVALID, "LoRA adapter: the name is empty");
 	if (!colon || access(text, F_OK) == 0)
-		return add_adapter(args, text, 1, model);
-	if (rv_parse_double(colon + 1, -1e6, 1e6, &scale) != RV_OK)
-		return rv_fail_in(RV_ERR_INVALID, "--lora");
+		return rv_adapter_open(out, text, model);
+	if (rv_parse_double(colon + 1, -1e6, 1e6, scale) != RV_OK)
+		return rv_fail_in(RV_ERR_INVALID, text);
 	RV_TRY(rv_strndup(&path, text, (size_t)(colon - text)));
-	rv_status status = add_adapter(args, path, scale, model);
+	rv_status status = rv_adapter_open(out, path, model);
 	rv_free(path);
 	return status;
+}
+
+/* FILE or FILE:SCALE. */
+static rv_status add_adapter(rv_cli_model *args, const char *text, const rv_model *model) {
+	if (args->n_adapters == RV_ADAPTER_SET_USES)
+		return rv_fail(RV_ERR_LIMIT, "--lora: at most %d adapters", RV_ADAPTER_SET_USES);
+	rv_adapter_use *use = &args->adapters[args->n_adapters];
+	RV_TRY(rv_cli_open_lora(text, model, &use->adapter, &use->scale));
+	args->n_adapters++;
+	return RV_OK;
 }
 
 static rv_status add_adapters(rv_cli_model *args, const rv_model *model) {
@@ -176,10 +186,10 @@ static rv_status add_adapters(rv_cli_model *args, const rv_model *model) {
 		char name[64], path[4096];
 		snprintf(name, sizeof name, "models/%s.gguf", rv_cli_variants[args->variant]);
 		RV_TRY(rv_cli_shipped(name, path, sizeof path));
-		RV_TRY(add_adapter(args, path, 1, model));
+		RV_TRY(add_adapter(args, path, model));
 	}
 	for (int i = 0; i < args->lora.n; i++)
-		RV_TRY(add_lora(args, args->lora.items[i], model));
+		RV_TRY(add_adapter(args, args->lora.items[i], model));
 	return RV_OK;
 }
 

@@ -44,9 +44,14 @@ rv_log rv_cli_log(void);
  * tree it was built in. RV_ERR_NOT_FOUND when it is in neither. */
 rv_status rv_cli_shipped(const char *name, char *path, size_t size);
 
+/* The file that -m names: that of the name, else the model that ships under it; NULL: nano. */
+rv_status rv_cli_model_path(const char *model, char *path, size_t size);
+/* An adapter and its factor by FILE or FILE:FACTOR; a file of the whole name comes first. */
+rv_status rv_cli_open_lora(const char *text, const rv_model *model, rv_adapter **out, double *scale);
+
 /* Exit status: RV_CLI_GO with *out set (the caller releases it), or that of the failure, already
- * printed. path NULL: the shipped nano. */
-int rv_cli_open_model(const rv_cli *cli, const char *path, rv_model **out);
+ * printed. */
+int rv_cli_open_model(const rv_cli *cli, const char *model, rv_model **out);
 /* The same of args->model, with the adapters of --lora and, of the shipped nano, of --variant, which
  * rv_cli_close_load releases with the model (both NULL-safe). */
 int rv_cli_open_load(const rv_cli *cli, rv_cli_model *args, rv_model **out);

@@ -37,6 +37,8 @@
 	  "DIR holds model.safetensors, or shards and model.safetensors.index.json.\n")                \
 	X(train, "", 0, 1, "Train a model from token files",                                           \
 	  "`ruvltra train tokenizer` and `ruvltra train pack` make those from text; each has its own --help.\n") \
+	X(lora, "train|merge|apply|info", 1, 0, "Train, merge, fold in and describe LoRA adapters",        \
+	  "`ruvltra lora train`, `merge`, `apply` and `info` each have their own --help.\n")              \
 	X(bank, "ACTION [TEXT|FILE|ID]", 2, 0, "Keep what worked and find it by meaning (reasoning bank)",  \
 	  "ACTION: add TEXT --quality Q, add -f TRAJECTORIES, search TEXT, export FILE, import FILE, show ID,\n" \
 	  "remove ID, distill, prune, stats. search prints similarity, decayed quality, id and task of each.\n" \

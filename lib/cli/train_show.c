@@ -199,6 +199,8 @@ static rv_status show_sample(const rv_train_job *job, const char *prompt) {
 }
 
 static void show_valid(const rv_train_job *job, int64_t step) {
+	if (isnan(job->valid_mean))
+		return; /* nothing was held out */
 	fprintf(stderr, "%sheld out, after step %lld: %.4f nats",
 	        isatty(STDERR_FILENO) ? "\r\033[K" : "", (long long)step, job->valid_mean);
 	for (int k = 0; k < job->set.n; k++)
