@@ -278,6 +278,7 @@ test: $(TESTS_BUILT) $(if $(filter %.sh,$(TESTS_ASKED)),all) ## run all tests, o
 
 # Tests that count or fail allocations.
 TEST_LDFLAGS_test_gguf_bad := -Wl,--wrap=aligned_alloc
+TEST_LDFLAGS_test_capture := -Wl,--wrap=aligned_alloc
 TEST_LDFLAGS_test_data_alloc := -Wl,--wrap=aligned_alloc
 TEST_LDFLAGS_test_train_alloc := -Wl,--wrap=aligned_alloc -Wl,--wrap=free
 TEST_LDFLAGS_test_fastgrnn := -Wl,--wrap=aligned_alloc -Wl,--wrap=malloc

@@ -22,6 +22,8 @@ typedef struct place {
 	        n_seen; /* [max_tokens] parts seen of it in their order; then n_parts + 1: logits too */
 	int32_t *ids, *chosen;
 	float *values;
+	int32_t *next;     /* [max_tokens] the token of the row behind it in its batch; -1: none */
+	float *next_value; /* [max_tokens] its logit */
 } place;
 
 struct rv_capture {
@@ -115,13 +117,11 @@ static void save_logits(const rv_capture *c, const rv_site_view *v) {
 		float *values = p->values + i * n_top;
 		const float *logits = v->output + r * v->n_output;
 		rv_top_k(logits, v->n_output, n_top, ids, values, c->scratch);
-		/* Of a text that is given the next token is here already. */
-		if (r + 1 < v->n_rows && row[1].seq == row->seq &&
-		    row[1].position == row->position + 1 && find(ids, n_top, row[1].token) == n_top) {
-			const int64_t last = lowest(values, n_top);
-			ids[last] = row[1].token;
-			values[last] = logits[row[1].token];
-		}
+		/* Of a text that is given the next token is here already, unless it is a draft. */
+		const int next = r + 1 < v->n_rows && row[1].seq == row->seq &&
+		                 row[1].position == row->position + 1;
+		p->next[i] = next ? row[1].token : -1;
+		p->next_value[i] = next ? logits[row[1].token] : 0;
 	}
 }
 
@@ -196,13 +196,15 @@ rv_captured *rv_capture_end(rv_capture *c, int32_t seq, const int32_t *tokens, i
 			continue;
 		move_token(c, p, i, kept);
 		int32_t *ids = p->ids + kept * n_top;
+		float *values = p->values + kept * n_top;
 		int64_t at = find(ids, n_top, tokens[i]);
 		if (at == n_top) {
-			at = lowest(p->values + kept * n_top, n_top);
+			at = lowest(values, n_top);
 			ids[at] = tokens[i];
+			values[at] = p->next[i] == tokens[i] ? p->next_value[i] : values[at];
 		}
 		p->chosen[kept] = (int32_t)at;
-		likelihood += probability(p->values + kept * n_top, n_top, at);
+		likelihood += probability(values, n_top, at);
 		kept++;
 	}
 	p->seen.n_tokens = kept;
@@ -289,6 +291,8 @@ static size_t lay_out(rv_capture *c, place *p, char *memory, float **pointers) {
 	p->token = cut(memory, &at, n * sizeof *p->token);
 	p->n_seen = cut(memory, &at, n * sizeof *p->n_seen);
 	p->chosen = cut(memory, &at, n * sizeof *p->chosen);
+	p->next = cut(memory, &at, n * sizeof *p->next);
+	p->next_value = cut(memory, &at, n * sizeof *p->next_value);
 	p->ids = cut(memory, &at, n * n_top * sizeof *p->ids);
 	p->values = cut(memory, &at, n * n_top * sizeof *p->values);
 	for (int i = 0; pointers && i < c->n_parts; i++) {
