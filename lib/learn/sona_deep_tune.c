@@ -11,6 +11,7 @@
 #include <string.h>
 
 enum { OLD_SEQS = 8, OBSERVED_SEQS = 16 };
+#define MIN_GAIN 1e-3 /* of the loss: less is rounding */
 
 rv_trainer_options rv_deep_trainer_options(const rv_deep *d, const rv_deep_text *text, double rate) {
 	rv_trainer_options o = rv_trainer_defaults();
@@ -179,7 +180,7 @@ static rv_status train(tuning *u) {
 static int is_better(const tuning *u) {
 	const double gain = u->before.held - u->after.held;
 	const double lost = isnan(u->before.old) ? 0 : u->after.old - u->before.old;
-	return gain > 0 && lost <= gain; /* false for NaN */
+	return gain > MIN_GAIN * u->before.held && lost <= gain; /* false for NaN */
 }
 
 /* The new base, and what is to be kept of it from now on. */
@@ -232,6 +233,8 @@ static rv_status finish(tuning *u, rv_status st, rv_sona_part_report *report) {
 
 rv_status rv_deep_tune_on(rv_deep *d, rv_deep_text *text, rv_sona_part_report *report) {
 	tuning u = {.d = d, .text = *text};
+	if (d->options->tuning.steps == 0 || d->options->tuning.rate == 0)
+		return rv_sona_say(report, RV_PART_NOTHING, "no steps, or none that changes anything");
 	if (text->n[0] == 0 || text->n[1] == 0)
 		return rv_sona_say(report, RV_PART_NOTHING,
 		                   "%lld good trajectories to learn from, %lld held out: too few",
