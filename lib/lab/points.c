@@ -81,10 +81,15 @@ static void set_label(const rv_experiment *exp, rv_point *p) {
 		                       exp->params[i].name, rv_point_value(exp, p, i)->text);
 }
 
-/* Advances to the next combination, the last parameter of `order` fastest; 0 after the last one. */
-static int next_combination(const rv_experiment *exp, const int *order, int *values) {
+/* Advances to the next combination in the first n parameters of `order`, the last fastest; 0 after the
+ * last one. */
+static int next_combination(const rv_experiment *exp, const int *order, int n, int *values) {
 	for (int i = exp->n_params - 1; i >= 0; i--) {
 		int p = order[i];
+		if (i >= n) {
+			values[p] = 0;
+			continue;
+		}
 		if (++values[p] < exp->params[p].n_values)
 			return 1;
 		values[p] = 0;
@@ -92,21 +97,35 @@ static int next_combination(const rv_experiment *exp, const int *order, int *val
 	return 0;
 }
 
+static rv_status add_point(rv_point **list, int *n, int *cap, const rv_point *p) {
+	if (*n == *cap) {
+		RV_TRY(RV_GROW(list, *cap, 2 * *cap + 64, "points"));
+		*cap = 2 * *cap + 64;
+	}
+	(*list)[(*n)++] = *p;
+	return RV_OK;
+}
+
 rv_status rv_sweep_points(const rv_experiment *exp, rv_profile profile, const rv_selection *only,
                           rv_point **points, int *n_points) {
 	for (int i = 0; i < only->n; i++)
 		RV_TRY(check_item(exp, profile, only->items[i]));
 	size_t total = 1;
-	for (int i = 0; i < exp->n_params; i++)
+	for (int i = 0; i < exp->n_params && exp->n_fitting == NULL; i++)
 		if (!rv_mul_ok(total, (size_t)exp->params[i].n_values, &total) || total > 1000000)
 			return rv_fail(RV_ERR_LIMIT, "%s: more than a million points", exp->name);
 	rv_point *list = NULL;
-	RV_TRY(RV_ALLOC(&list, total, "points"));
-	int order[RV_MAX_PARAMS], values[RV_MAX_PARAMS] = {0}, n = 0, index = 0;
+	int order[RV_MAX_PARAMS], values[RV_MAX_PARAMS] = {0}, n = 0, cap = 0, index = 0, n_vary;
 	vary_order(exp, order);
 	do {
 		rv_point p = {.index = index};
 		memcpy(p.values, values, sizeof values);
+		n_vary = exp->n_params;
+		const int n_fitting = exp->n_fitting != NULL ? exp->n_fitting(exp, &p) : n_vary;
+		if (n_fitting < exp->n_params) {
+			n_vary = n_fitting + 1;
+			continue;
+		}
 		if (exp->has_point != NULL && !exp->has_point(exp, &p))
 			continue;
 		int in_profile = exp->in_profile == NULL || exp->in_profile(exp, profile, &p);
@@ -117,10 +136,14 @@ rv_status rv_sweep_points(const rv_experiment *exp, rv_profile profile, const rv
 		}
 		if (selected) {
 			set_label(exp, &p);
-			list[n++] = p;
+			rv_status status = add_point(&list, &n, &cap, &p);
+			if (status != RV_OK) {
+				rv_free(list);
+				return status;
+			}
 		}
 		index += in_profile;
-	} while (next_combination(exp, order, values));
+	} while (next_combination(exp, order, n_vary, values));
 	if (n == 0) {
 		rv_free(list);
 		return rv_fail(RV_ERR_INVALID, "--only: %s has no point with these values together",

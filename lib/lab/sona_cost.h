@@ -1,0 +1,33 @@
+/* What learning while serving costs: requests decoded with it and without, in turns token by token, so
+ * that what slows the machine down slows both down. */
+#ifndef RV_LAB_SONA_COST_H
+#define RV_LAB_SONA_COST_H
+
+#include "lab/experiment.h"
+#include "learn/instant.h"
+
+enum { RV_SONA_COST_PROMPT = 16, RV_SONA_COST_TOKENS = 32 };
+
+typedef struct rv_sona_cost {
+	/* plain; with capture alone; with capture and MicroLoRA */
+	rv_context *ctx[3];
+	rv_capture *capture[3];
+	rv_adapter_slot *slot;
+	rv_instant *instant;
+	int64_t n_vocab;
+} rv_sona_cost;
+
+/* Times of one request, s. */
+typedef struct rv_sona_cost_sample {
+	double decode[3]; /* RV_SONA_COST_TOKENS tokens; as ctx */
+	double learn;     /* what the instant loop took at the request's end; NaN: no local gradient */
+} rv_sona_cost_sample;
+
+/* `cost` is zeroed; close it after a failure too. */
+rv_status rv_sona_cost_open(rv_sona_cost *cost, const rv_run_config *config, rv_model *model,
+                            const rv_micro_lora_options *micro);
+void rv_sona_cost_close(rv_sona_cost *cost);
+/* One request of random tokens under the seed. */
+rv_status rv_sona_cost_measure(rv_sona_cost *cost, uint64_t seed, rv_sona_cost_sample *out);
+
+#endif
