@@ -5,10 +5,12 @@
  *
  * Identity (SPEC 2): model, RoPE, cache type and page size are the context's, whose pages alone are
  * here; adapters are told apart by rv_context_adapter_version. So a prompt under another set, or under
- * the same set after it was changed, never gets them. Whoever sets hooks that change values clears the
- * cache. Pages that were quantized since they were evaluated are neither kept nor handed out: under a
- * tiered policy a prompt longer than its hot tail is not shared. Logits after a hit are thus
- * bit-identical to those of a cold run (SPEC 9).
+ * the same set after it was changed, never gets them; and of a sequence whose adapters were swapped
+ * under it nothing is kept (offering it is no failure). Looking up takes over what followed slots have
+ * newer, and an attached sequence is evaluated under the version of its pages first. Whoever sets hooks
+ * that change values clears the cache. Pages that were quantized since they were evaluated are neither
+ * kept nor handed out: under a tiered policy a prompt longer than its hot tail is not shared. Logits
+ * after a hit are thus bit-identical to those of a cold run (SPEC 9).
  *
  * The cache holds references to pages of the context's budget. When the context needs a page and none
  * is free, it gives up its least recently used one that no sequence uses and no pin holds. So a full

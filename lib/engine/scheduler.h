@@ -18,9 +18,16 @@
  * `simd`, a flat cache type), whatever else runs, in whatever order and steps, preempted or not. An
  * error of one request ends it with its status and disturbs no other.
  *
+ * Adapters. A set may be swapped between steps, or follow a slot. With rv_context_options.pin_adapters
+ * each request keeps the version it began with, also when it gave way and comes back: its tokens are
+ * those of running alone under that version. Without, running requests go on with the newest, and those
+ * that begin after the last swap have the tokens of running alone under it. A set that was *set* anew
+ * ends what gave way before (RV_ERR_MISMATCH).
+ *
  * Threads. Submit, cancel and look-ups may come from any thread, also from inside callbacks; stepping
  * and destroying are one caller's at a time, the context's. Callbacks run on the stepping thread with
- * no lock held. Steps allocate nothing, but for swapping out and the prefix cache.
+ * no lock held. Steps allocate nothing, but for swapping out, the prefix cache, and of versions of
+ * adapters the first few that live at once.
  */
 #ifndef RV_ENGINE_SCHEDULER_H
 #define RV_ENGINE_SCHEDULER_H
