@@ -43,6 +43,10 @@
 	  "ACTION: add TEXT --quality Q, add -f TRAJECTORIES, search TEXT, export FILE, import FILE, show ID,\n" \
 	  "remove ID, distill, prune, stats. search prints similarity, decayed quality, id and task of each.\n" \
 	  "Without -m: the embedder that ships.\n")   \
+	X(learn, "background|deep", 1, 0, "Run one pass of a learning loop over what a store holds",       \
+	  "A line a part: what it did, or why not. background: index, router, consolidate, tune, ewc,\n"   \
+	  "policies. deep: filter, prune, cluster, transfer, tune, distill, archive. What was learnt is kept\n" \
+	  "in DIR/sona, old witness entries in DIR/archive. Exit status 1 when a part failed.\n")        \
 	X(index, "build|search|info", 1, 0, "Build and search an index of vectors (HNSW)",               \
 	  "`ruvltra index build`, `search` and `info` each have their own --help.\n")                    \
 	X(bench, "", 0, 1, "Measure prompt and decode speed",                                          \
