@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MAX_TABLES 8
+#define MAX_TABLES 9
 #define MAX_THREADS 1024
 
 const rv_command rv_commands[] = {

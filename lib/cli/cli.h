@@ -52,7 +52,7 @@ extern const rv_command rv_commands[];
 /* The whole program. */
 int rv_cli_main(int argc, char **argv);
 
-/* Parses the command line into tables[i] -> values[i] (at most 5, NULL-terminated) and the common
+/* Parses the command line into tables[i] -> values[i] (at most 6, NULL-terminated) and the common
  * options. RV_CLI_GO, or the exit status after --help (0) or a message (2). */
 int rv_cli_parse(rv_cli *cli, const rv_option *const *tables, void *const *values);
 

@@ -3,6 +3,7 @@
 #include "cli/cli_draft.h"
 #include "cli/cli_model.h"
 #include "cli/cli_sampling.h"
+#include "cli/cli_sona.h"
 #include "cli/commands.h"
 #include "engine/generate.h"
 #include "model/chat_template.h"
@@ -61,6 +62,7 @@ typedef struct chat {
 	rv_cli_sampling sampling;
 	rv_cli_model load;
 	rv_cli_draft draft;
+	rv_cli_sona sona;
 	rv_model *model;
 	rv_context *ctx;
 	rv_sampler *sampler;
@@ -178,7 +180,8 @@ static int on_token(void *user, int32_t id, const char *text, size_t len, double
 	return c->output != RV_OK || rv_cli_signal(NULL);
 }
 
-static rv_status generate(chat *c, const int32_t *ids, size_t n, rv_generate_result *result) {
+static rv_status generate(chat *c, const char *line, size_t len, const int32_t *ids, size_t n,
+                          rv_generate_result *result) {
 	const char *stops[RV_OPTION_LIST_MAX + 1] = {0};
 	const rv_option_list *stop = &c->sampling.stop;
 	memcpy(stops, stop->items, (size_t)stop->n * sizeof *stops);
@@ -192,7 +195,8 @@ static rv_status generate(chat *c, const int32_t *ids, size_t n, rv_generate_res
 	int64_t begin = rv_seq_length(c->ctx, 0), room = rv_context_get_options(c->ctx)->n_ctx - begin;
 	if ((int64_t)n > room)
 		return context_full(c, "the turn needs ", (int64_t)n - room);
-	RV_TRY(rv_generate(c->ctx, 0, ids, (int64_t)n, c->sampler, &how, NULL, result));
+	RV_TRY(rv_cli_sona_generate(&c->sona, c->ctx, line, len, ids, (int64_t)n, c->sampler, &how,
+	                            result));
 	/* An answer cut short: its last token was chosen but not evaluated, and the next turn follows.
 	 * Where there is no room for it, there is none for a turn. */
 	int64_t end = rv_seq_length(c->ctx, 0);
@@ -208,6 +212,7 @@ static rv_status finish_turn(chat *c, const char *line, size_t len, const rv_gen
 	                         "answer", rv_cli_json_text(c->answer ? c->answer : "", c->n_answer),
 	                         "stop", rv_stop_name(res->stop), "n_prompt", (json_int_t)res->n_prompt,
 	                         "n_generated", (json_int_t)res->n_generated);
+	json_object_set_new(turn, "sona", rv_cli_sona_json(&c->sona));
 	rv_free(c->answer);
 	c->answer = NULL;
 	c->n_answer = 0;
@@ -221,11 +226,12 @@ static rv_status take_turn(chat *c, const char *line, size_t len) {
 	int32_t *ids;
 	size_t n;
 	RV_TRY(encode_turn(c, line, len, &ids, &n));
-	rv_status status = generate(c, ids, n, &result);
+	rv_status status = generate(c, line, len, ids, n, &result);
 	rv_free(ids);
 	RV_TRY(status);
 	RV_TRY(c->output);
 	RV_TRY(finish_turn(c, line, len, &result));
+	rv_cli_sona_print(&c->sona);
 	return result.stop == RV_STOP_CONTEXT ? context_full(c, "the answer needs at least ", 1)
 	                                      : RV_OK;
 }
@@ -238,7 +244,9 @@ static rv_status converse(chat *c) {
 		RV_TRY(next_line(&c->input, &line, &len));
 		if (!line)
 			return RV_OK;
-		if (len > 0)
+		int rated;
+		RV_TRY(rv_cli_sona_line(&c->sona, line, len, &rated));
+		if (len > 0 && !rated)
 			RV_TRY(take_turn(c, line, len));
 		if (rv_cli_signal(NULL))
 			return rv_fail(RV_ERR_CANCELLED, "chat: interrupted");
@@ -275,7 +283,11 @@ static int prepare(chat *c) {
 	if (status == RV_CLI_GO && choose_template(c) != RV_OK)
 		status = rv_cli_fail(c->cli);
 	if (status == RV_CLI_GO)
+		status = rv_cli_open_sona(c->cli, &c->sona, &c->load, c->model);
+	if (status == RV_CLI_GO)
 		status = rv_cli_open_target(c->cli, &c->load, &c->draft, c->model, &c->ctx);
+	if (status == RV_CLI_GO)
+		status = rv_cli_attach_sona(c->cli, &c->sona, c->ctx);
 	if (status == RV_CLI_GO)
 		status = rv_cli_open_draft(c->cli, &c->draft, &c->load, c->ctx);
 	if (status == RV_CLI_GO)
@@ -301,10 +313,11 @@ static int parse(chat *c) {
 	const rv_option *tables[] = {options,
 	                             rv_cli_sampling_options,
 	                             rv_cli_draft_options,
+	                             rv_cli_sona_options,
 	                             rv_cli_model_options,
 	                             rv_cli_context_options,
 	                             NULL};
-	void *values[] = {&c->args, &c->sampling, &c->draft, &c->load, &c->load};
+	void *values[] = {&c->args, &c->sampling, &c->draft, &c->sona, &c->load, &c->load};
 	int status = rv_cli_parse_sampling(c->cli, tables, values, &c->sampling, &c->load);
 	if (status == RV_CLI_GO && c->args.template &&
 	    rv_chat_template_by_name(&c->form, c->args.template) != RV_OK)
@@ -313,7 +326,10 @@ static int parse(chat *c) {
 }
 
 int rv_cmd_chat(rv_cli *cli) {
-	chat c = {.cli = cli, .load = rv_cli_model_defaults(), .draft = rv_cli_draft_defaults()};
+	chat c = {.cli = cli,
+	          .load = rv_cli_model_defaults(),
+	          .draft = rv_cli_draft_defaults(),
+	          .sona = rv_cli_sona_defaults(RV_CLI_SONA_FEEDBACK)};
 	int status = parse(&c);
 	if (status != RV_CLI_GO)
 		return status;
@@ -321,6 +337,7 @@ int rv_cmd_chat(rv_cli *cli) {
 	status = prepare(&c);
 	if (status == RV_CLI_GO)
 		status = converse(&c) == RV_OK ? finish(&c) : rv_cli_fail(cli);
+	status = rv_cli_close_sona(cli, &c.sona, status);
 	json_decref(c.turns);
 	rv_free(c.answer);
 	rv_free(c.input.data);

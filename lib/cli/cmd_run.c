@@ -4,6 +4,7 @@
 #include "cli/cli_draft.h"
 #include "cli/cli_model.h"
 #include "cli/cli_sampling.h"
+#include "cli/cli_sona.h"
 #include "cli/commands.h"
 #include "engine/generate.h"
 
@@ -65,6 +66,7 @@ typedef struct run {
 	rv_cli_sampling sampling;
 	rv_cli_model load;
 	rv_cli_draft draft;
+	rv_cli_sona sona;
 	rv_model *model;
 	rv_context *ctx;
 	rv_sampler *sampler;
@@ -84,10 +86,11 @@ static int parse(run *r) {
 	const rv_option *tables[] = {options,
 	                             rv_cli_sampling_options,
 	                             rv_cli_draft_options,
+	                             rv_cli_sona_options,
 	                             rv_cli_model_options,
 	                             rv_cli_context_options,
 	                             NULL};
-	void *values[] = {&r->args, &r->sampling, &r->draft, &r->load, &r->load};
+	void *values[] = {&r->args, &r->sampling, &r->draft, &r->sona, &r->load, &r->load};
 	r->args = (run_args){.n_predict = 128};
 	return rv_cli_parse_sampling(r->cli, tables, values, &r->sampling, &r->load);
 }
@@ -219,6 +222,7 @@ static int finish_json(run *r) {
 	json_object_set_new(out, "timing", timing);
 	json_object_set_new(out, "options", how);
 	json_object_set_new(out, "draft", rv_cli_draft_json(&r->draft));
+	json_object_set_new(out, "sona", rv_cli_sona_json(&r->sona));
 	return rv_cli_finish_json(r->cli, out);
 }
 
@@ -245,10 +249,13 @@ static int generate(run *r) {
 	how.on_token = on_token;
 	how.user = r;
 	rv_context_set_cancel(r->ctx, rv_cli_signal, NULL);
-	rv_status st = rv_generate(r->ctx, 0, r->prompt, (int64_t)r->n_prompt, r->sampler, &how, NULL,
-	                           &r->result);
-	if (st == RV_OK && r->output != RV_ERR_IO)
+	const char *text = r->args.prompt;
+	rv_status st = rv_cli_sona_generate(&r->sona, r->ctx, text, text ? strlen(text) : 0, r->prompt,
+	                                    (int64_t)r->n_prompt, r->sampler, &how, &r->result);
+	if (st == RV_OK && r->output != RV_ERR_IO) {
 		print_timings(r);
+		rv_cli_sona_print(&r->sona);
+	}
 	if (st != RV_OK || r->output != RV_OK)
 		return rv_cli_fail(r->cli);
 	int status = finish(r);
@@ -261,7 +268,11 @@ static int prepare(run *r) {
 	if (status == RV_CLI_GO)
 		status = get_prompt(r);
 	if (status == RV_CLI_GO)
+		status = rv_cli_open_sona(r->cli, &r->sona, &r->load, r->model);
+	if (status == RV_CLI_GO)
 		status = rv_cli_open_target(r->cli, &r->load, &r->draft, r->model, &r->ctx);
+	if (status == RV_CLI_GO)
+		status = rv_cli_attach_sona(r->cli, &r->sona, r->ctx);
 	if (status != RV_CLI_GO)
 		return status;
 	status = rv_cli_open_draft(r->cli, &r->draft, &r->load, r->ctx);
@@ -280,7 +291,10 @@ static int prepare(run *r) {
 }
 
 int rv_cmd_run(rv_cli *cli) {
-	run r = {.cli = cli, .load = rv_cli_model_defaults(), .draft = rv_cli_draft_defaults()};
+	run r = {.cli = cli,
+	         .load = rv_cli_model_defaults(),
+	         .draft = rv_cli_draft_defaults(),
+	         .sona = rv_cli_sona_defaults(RV_CLI_SONA_LIKELIHOOD)};
 	int status = parse(&r);
 	if (status == RV_CLI_GO)
 		status = check(&r);
@@ -290,6 +304,7 @@ int rv_cmd_run(rv_cli *cli) {
 	status = prepare(&r);
 	if (status == RV_CLI_GO)
 		status = generate(&r);
+	status = rv_cli_close_sona(cli, &r.sona, status);
 	json_decref(r.ids);
 	json_decref(r.logprobs);
 	rv_free(r.text);

@@ -293,11 +293,12 @@ rv_status rv_instant_learn(rv_instant *l, const rv_captured *captured, double qu
 	rv_instant_report r = {.quality = quality, .source = source};
 	if (!rv_quality_ok(quality))
 		return rv_fail(RV_ERR_INVALID, "quality %g is not in [0, 1]", quality);
-	RV_TRY(check_captured(l, captured));
 	pthread_mutex_lock(&l->lock);
+	rv_status status = check_captured(l, captured);
 	r.outcome = before(l, captured, quality);
 	r.n_skipped = rv_micro_lora_n_parts(l->micro) - l->n_residual;
-	rv_status status = r.outcome == RV_INSTANT_LEARNT ? learn(l, captured, &r) : RV_OK;
+	if (status == RV_OK && r.outcome == RV_INSTANT_LEARNT)
+		status = learn(l, captured, &r);
 	if (status == RV_OK)
 		count(l, &r);
 	pthread_mutex_unlock(&l->lock);
