@@ -52,6 +52,8 @@ typedef struct rv_pass {
 	int32_t *lo, *hi;                 /* [score rows] */
 	rv_real *low, *low2;              /* [R, lora_rank] */
 	rv_real *logits, *teacher_logits; /* [LOGIT_ROWS, n_vocab] */
+	int32_t *asked;                   /* [R] rows with a prediction that is asked for */
+	rv_real *some;                    /* [LOGIT_ROWS, n_embd] hidden states of such rows */
 	int32_t *start;                   /* [R] first position of its sequence a row attends to */
 	void *products;                   /* scratch of bfloat16 products */
 	void *memory;
@@ -62,11 +64,11 @@ typedef struct rv_piece {
 	const int32_t *tokens; /* [n_seqs, stride] */
 	int64_t stride;        /* >= n_tokens (+ 1 when a loss is wanted) */
 	int64_t n_seqs, n_tokens;
-	const rv_real *weights; /* [n_seqs, n_tokens] of predictions; NULL: 1 */
+	const rv_real *weights; /* [n_seqs, stride - 1] of predictions; NULL: 1 */
 	int32_t segment_token;  /* attention does not look across it; -1: none */
 	rv_pass *teacher;       /* has done the same piece forward; NULL: none */
 	rv_real temperature, distill_weight;
-	float *token_loss; /* [n_seqs, n_tokens] cross-entropy, or NULL */
+	float *token_loss; /* [n_seqs, stride - 1] cross-entropy, or NULL */
 } rv_piece;
 
 /* Texts of a piece whose hidden states are pooled: the mean over a text's rows. The rows of one text

@@ -104,6 +104,8 @@ static void carve_pass(carver *c, rv_pass *p) {
 	p->logits = reals(c, LOGIT_ROWS, hp->n_vocab);
 	if (p->o.with_teacher)
 		p->teacher_logits = reals(c, LOGIT_ROWS, hp->n_vocab);
+	p->asked = carve(c, rows, sizeof *p->asked);
+	p->some = reals(c, LOGIT_ROWS, hp->n_embd);
 	p->start = carve(c, rows, sizeof *p->start);
 	if (p->o.bf16)
 		p->products = carve(c, (int64_t)products_scratch(p), 1);

@@ -34,13 +34,30 @@ rv_status rv_train_check_batch(const rv_trainer *t, const rv_train_batch *b) {
 	return RV_OK;
 }
 
+/* Tokens of n sequences up to the last prediction that has weight in any: what comes later changes
+ * nothing. */
+static int64_t tokens_that_count(const rv_trainer *t, const rv_train_batch *b, int64_t first,
+                                 int64_t n) {
+	const int64_t n_ctx = t->options.n_ctx;
+	int64_t most = 1;
+	if (!b->weights || b->token_loss)
+		return n_ctx;
+	for (int64_t s = first; s < first + n; s++) {
+		int64_t last = n_ctx;
+		while (last > most && b->weights[s * n_ctx + last - 1] == 0)
+			last--;
+		most = last;
+	}
+	return most;
+}
+
 static rv_piece piece_of(const rv_trainer *t, const rv_train_batch *b, int64_t first, int64_t n) {
 	const rv_trainer_options *o = &t->options;
 	return (rv_piece){
 	        .tokens = b->tokens + first * (o->n_ctx + 1),
 	        .stride = o->n_ctx + 1,
 	        .n_seqs = n,
-	        .n_tokens = o->n_ctx,
+	        .n_tokens = tokens_that_count(t, b, first, n),
 	        .weights = b->weights ? b->weights + first * o->n_ctx : NULL,
 	        .segment_token = o->segments ? (int32_t)o->segment_token : -1,
 	        .temperature = (float)o->distill_temperature,

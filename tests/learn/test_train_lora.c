@@ -220,6 +220,45 @@ static void pieces(void **state) {
 		rv_trainer_destroy(t[i]);
 }
 
+/* Sequences filled up with tokens of no weight: the loss and bits of a trainer of shorter sequences,
+ * and what is asked for alone is computed. */
+static void filled_up(void **state) {
+	(void)state;
+	enum { SHORT = 20, N = 12 };
+	static float weights[N * FIX_CTX], few[N * SHORT], each[N * FIX_CTX];
+	static int32_t shorter[N * (SHORT + 1)];
+	rv_trainer_options o = options();
+	rv_trainer *whole, *cut;
+	double is, cut_is, wanted;
+	o.piece_tokens = 1; /* a sequence each, in both */
+	assert_ok(rv_trainer_create_lora(&whole, model, NULL, &o));
+	o.n_ctx = SHORT;
+	assert_ok(rv_trainer_create_lora(&cut, model, NULL, &o));
+	fix_batch(tokens, 3);
+	for (int s = 0; s < N; s++) {
+		for (int i = 0; i < SHORT; i++)
+			weights[s * FIX_CTX + i] = few[s * SHORT + i] =
+			        i == SHORT - 1 || i % 3 == s % 3 ? (float)(1 + i % 2) : 0;
+		memcpy(shorter + s * (SHORT + 1), tokens + s * (FIX_CTX + 1),
+		       (SHORT + 1) * sizeof *shorter);
+	}
+	assert_ok(rv_trainer_evaluate(whole, tokens, weights, N, &is, NULL));
+	assert_ok(rv_trainer_evaluate(cut, shorter, few, N, &cut_is, NULL));
+	assert_ok(rv_trainer_evaluate(whole, tokens, weights, N, &wanted, each)); /* every row */
+	assert_true(is == cut_is && fabs(is - wanted) < 1e-6);
+	for (int i = 0; i < N * FIX_CTX; i++)
+		assert_true(each[i] > 0);
+	assert_ok(rv_trainer_step(whole, tokens, weights, N, NULL));
+	assert_ok(rv_trainer_step(cut, shorter, few, N, NULL));
+	assert_true(fix_same(whole, cut));
+	weights[5] += 1; /* control: a weight more is seen */
+	assert_ok(rv_trainer_step(whole, tokens, weights, N, NULL));
+	assert_ok(rv_trainer_step(cut, shorter, few, N, NULL));
+	assert_false(fix_same(whole, cut));
+	rv_trainer_destroy(whole);
+	rv_trainer_destroy(cut);
+}
+
 /* ---- the gradient by the factors ---- */
 
 /* Of the mean loss over tokens with weight, in float64 by the same adapter; into set's memory order. */
@@ -362,10 +401,10 @@ static void cosines(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(chosen),   cmocka_unit_test(in_and_out),
-	        cmocka_unit_test(exported), cmocka_unit_test(restarted),
-	        cmocka_unit_test(pieces),   cmocka_unit_test(full_gradient),
-	        cmocka_unit_test(cosines),
+	        cmocka_unit_test(chosen),        cmocka_unit_test(in_and_out),
+	        cmocka_unit_test(exported),      cmocka_unit_test(restarted),
+	        cmocka_unit_test(filled_up),     cmocka_unit_test(pieces),
+	        cmocka_unit_test(full_gradient), cmocka_unit_test(cosines),
 	};
 	return cmocka_run_group_tests(tests, open_model, close_model);
 }
