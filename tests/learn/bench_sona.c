@@ -18,9 +18,9 @@ typedef struct bench_options {
 } bench_options;
 
 #define AT(field) offsetof(bench_options, field)
-#define COUNT(opt, ch, field, most, text)                                                              \
+#define COUNT(opt, ch, field, least, most, text)                                                       \
 	{                                                                                              \
-		.name = opt, .letter = ch, .kind = RV_OPT_INT, .offset = AT(field), .min = 1,          \
+		.name = opt, .letter = ch, .kind = RV_OPT_INT, .offset = AT(field), .min = least,      \
 		.max = most, .help = text                                                              \
 	}
 static const rv_option options_table[] = {
@@ -30,11 +30,11 @@ static const rv_option options_table[] = {
          .offset = AT(model),
          .value_name = "FILE",
          .help = "model, say synth medium"},
-        COUNT("repeats", 'r', repeats, 100000, "of what is short"),
-        COUNT("rounds", 0, rounds, 1000, "of decoding, on and off"),
-        COUNT("tokens", 'n', n_tokens, 128, "of a round"),
-        COUNT("rank", 0, rank, RV_MICRO_MAX_RANK, "of MicroLoRA"),
-        COUNT("threads", 't', threads, 64, "threads"),
+        COUNT("repeats", 'r', repeats, 1, 100000, "of what is short"),
+        COUNT("rounds", 0, rounds, 0, 1000, "of decoding, on and off; 0: none"),
+        COUNT("tokens", 'n', n_tokens, 1, 128, "of a round"),
+        COUNT("rank", 0, rank, 1, RV_MICRO_MAX_RANK, "of MicroLoRA"),
+        COUNT("threads", 't', threads, 1, 64, "threads"),
         {0},
 };
 #undef COUNT
@@ -357,8 +357,8 @@ int main(int argc, char **argv) {
 	bench_layer(s.model, &o);
 	bench_instant(&s, &o, RV_SITE_ATTN_OUT);
 	bench_instant(&s, &o, RV_SITE_FFN_OUT);
-	bench_overhead(&s, &o, RV_SITE_ATTN_OUT);
-	bench_overhead(&s, &o, RV_SITE_FFN_OUT);
+	for (int site = RV_SITE_ATTN_OUT; site <= RV_SITE_FFN_OUT && o.rounds > 0; site++)
+		bench_overhead(&s, &o, (rv_site)site);
 	rv_free(s.token_ns);
 	rv_context_destroy(s.ctx);
 	rv_model_release(s.model);
