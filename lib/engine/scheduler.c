@@ -66,6 +66,7 @@ static rv_status fill(rv_scheduler *s) {
 	RV_TRY(RV_ALLOC(&s->of_seq, s->n_seqs, "scheduler"));
 	RV_TRY(RV_ALLOC(&s->free_seqs, s->n_seqs, "scheduler"));
 	RV_TRY(RV_ALLOC(&s->groups, s->n_seqs, "scheduler"));
+	RV_TRY(RV_ALLOC(&s->spare, s->n_seqs, "scheduler"));
 	RV_TRY(RV_ALLOC(&s->rows, s->options.step_rows, "scheduler"));
 	for (int32_t i = 0; i < s->n_seqs; i++) {
 		RV_TRY(rv_seq_truncate(s->ctx, i, 0));
@@ -82,6 +83,7 @@ static void release(rv_scheduler *s) {
 	rv_free(s->of_seq);
 	rv_free(s->free_seqs);
 	rv_free(s->groups);
+	rv_free(s->spare);
 	rv_free(s->rows);
 	rv_free(s->table);
 	rv_free(s->free_slots);

@@ -6,15 +6,37 @@ static int64_t pending(const request *r) {
 }
 
 static void add_group(rv_scheduler *s, request *r, int64_t n) {
-	s->groups[s->n_groups++] = (group){.r = r, .first = s->n_rows, .n = n};
-	for (int64_t i = 0; i < n; i++) {
-		int64_t at = r->n_cached + i;
-		s->rows[s->n_rows++] = (rv_row){.token = r->tokens[at],
-		                                .seq = r->seq,
-		                                .position = (int32_t)at,
-		                                .parent = -1,
-		                                .adapter = r->ask.adapter,
-		                                .flags = at + 1 == r->n_tokens ? RV_ROW_LOGITS : 0};
+	s->groups[s->n_groups++] = (group){.r = r, .n = n};
+	s->n_rows += n;
+}
+
+/* Groups of one set of adapters come to stand side by side, as their rows are computed together; within
+ * a set they stay in their order. */
+static void sort_groups(rv_scheduler *s) {
+	int64_t place[RV_ADAPTER_SETS + 1] = {0};
+	group *unsorted = s->groups;
+	for (int64_t i = 0; i < s->n_groups; i++)
+		place[unsorted[i].r->ask.adapter + 1]++;
+	for (int set = 0; set < RV_ADAPTER_SETS; set++)
+		place[set + 1] += place[set];
+	for (int64_t i = 0; i < s->n_groups; i++)
+		s->spare[place[unsorted[i].r->ask.adapter]++] = unsorted[i];
+	s->groups = s->spare;
+	s->spare = unsorted;
+}
+
+static void write_rows(rv_scheduler *s) {
+	rv_row *row = s->rows;
+	for (group *g = s->groups; g < s->groups + s->n_groups; g++) {
+		const request *r = g->r;
+		g->first = row - s->rows;
+		for (int64_t at = r->n_cached; at < r->n_cached + g->n; at++)
+			*row++ = (rv_row){.token = r->tokens[at],
+			                  .seq = r->seq,
+			                  .position = (int32_t)at,
+			                  .parent = -1,
+			                  .adapter = r->ask.adapter,
+			                  .flags = at + 1 == r->n_tokens ? RV_ROW_LOGITS : 0};
 	}
 }
 
@@ -71,6 +93,8 @@ static int fill(rv_scheduler *s) {
 		int64_t room = budget - s->n_rows, limit = s->options.prefill_rows;
 		add_prefill(s, limit > 0 && n_decoding > 0 && limit < room ? limit : room, &pages);
 	}
+	sort_groups(s);
+	write_rows(s);
 	return lacking || s->n_groups == 0;
 }
 

@@ -76,6 +76,7 @@ struct rv_scheduler {
 	int32_t n_free_seqs;
 	int32_t next_seq; /* where decoding rows are taken from first, when not all fit */
 	group *groups;    /* [n_seqs] of the batch */
+	group *spare;     /* [n_seqs] to sort them into */
 	rv_row *rows;     /* [step_rows] */
 	int64_t n_groups, n_rows;
 	int replan;   /* pages ran out in the middle of a batch */
