@@ -66,14 +66,23 @@ static rv_status part_index(rv_sona_pass *p, rv_sona_part_report *r) {
 
 /* ---- consolidate: MicroLoRA into BaseLoRA ---- */
 
+/* Of what consolidation leaves: base_rank, or that of an adapter which serving began with. */
+static int64_t rank_of(const rv_sona *s, const rv_adapter *base) {
+	int64_t rank = base ? rv_adapter_max_rank(base) : 0;
+	return rank > s->o.base_rank ? rank : s->o.base_rank;
+}
+
 /* A sum of products, truncated. MicroLoRA becomes a part of the base first, which changes nothing of
  * what is computed, and begins anew: what it learns meanwhile is not lost. */
 static rv_status by_svd(rv_sona *s, rv_adapter **base, rv_consolidate_report *report) {
-	rv_adapter *folded = NULL;
+	rv_adapter *before = NULL, *folded = NULL;
 	const double one = 1;
-	RV_TRY(rv_instant_fold(s->instant, rv_sona_seed(s), &folded));
-	rv_status st = rv_consolidate(base, RV_CONSOLIDATE_SVD, s->model, "base", &folded, &one, 1,
-	                              s->o.base_rank, report);
+	RV_TRY(rv_instant_snapshot(s->instant, &before, NULL));
+	rv_status st = rv_instant_fold(s->instant, rv_sona_seed(s), &folded);
+	if (st == RV_OK)
+		st = rv_consolidate(base, RV_CONSOLIDATE_SVD, s->model, "base", &folded, &one, 1,
+		                    rank_of(s, before), report);
+	rv_adapter_release(before);
 	rv_adapter_release(folded);
 	return st;
 }
@@ -85,7 +94,7 @@ static rv_status by_ema(rv_sona *s, rv_adapter **base, rv_consolidate_report *re
 	RV_TRY(rv_instant_snapshot(s->instant, &both[0], &both[1]));
 	int first = both[0] == NULL;
 	rv_status st = rv_consolidate(base, RV_CONSOLIDATE_EMA, s->model, "base", both + first,
-	                              weights + first, 2 - first, s->o.base_rank, report);
+	                              weights + first, 2 - first, rank_of(s, both[0]), report);
 	rv_adapter_release(both[0]);
 	rv_adapter_release(both[1]);
 	return st;

@@ -38,9 +38,10 @@ typedef struct rv_sona_attachment {
 	rv_context *ctx;
 	rv_capture *capture;
 	int32_t set;
-	int follows;      /* the set follows what is learnt */
-	int64_t n_active; /* requests under way */
-	int64_t n_busy;   /* threads that read states of its capture */
+	int follows;       /* the set follows what is learnt */
+	rv_adapter *plain; /* what it holds while it does not follow; NULL: nothing */
+	int64_t n_active;  /* requests under way */
+	int64_t n_busy;    /* threads that read states of its capture */
 } rv_sona_attachment;
 
 typedef enum rv_record_state {

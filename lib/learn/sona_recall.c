@@ -86,8 +86,20 @@ static rv_status recall_row(void *user, const rv_db_row *row) {
 	return st == RV_OK ? push_example(c->s, row) : st;
 }
 
+/* Ids of a seeded generator go on where those of the rows that are there ended. */
+static rv_status skip_ids(rv_sona *s, rv_db *db) {
+	int64_t last;
+	RV_TRY(rv_db_int(db, "trajectories", "SELECT coalesce(max(key), 0) FROM trajectories", NULL, 0,
+	                 &last));
+	if (s->o.seeded)
+		rv_rng_stream(&s->rng, s->o.seed,
+		              ((uint64_t)s->state.generation << 32) + (uint64_t)last + 1);
+	return RV_OK;
+}
+
 static rv_status read_rows(void *user, rv_db *db) {
 	recalling *c = user;
+	RV_TRY(skip_ids(c->s, db));
 	return RV_DB_QUERY(db, "trajectories", recall_row, c,
 	                   "SELECT * FROM (SELECT key, request_id, session_id, created_at,"
 	                   " final_quality, metadata, routing_features, model_index FROM trajectories"

@@ -76,6 +76,7 @@ rv_status rv_sona_detach(rv_sona *s, rv_context *ctx) {
 		return rv_fail(RV_ERR_NOT_FOUND, "SONA: the context is not attached");
 	rv_capture_detach(a->capture);
 	rv_status st = rv_context_follow_slot(ctx, a->set, NULL, 1);
+	rv_adapter_release(a->plain);
 	rv_free(a);
 	return st;
 }
@@ -178,20 +179,36 @@ static void plan_request(rv_sona *s, rv_sona_record *r, const rv_sona_request *r
 		rv_sona_warn(s, "realtime optimiser");
 }
 
+/* BaseLoRA alone: what the request decodes with when MicroLoRA is left out. */
+static rv_status decode_plainly(rv_sona *s, rv_sona_attachment *a) {
+	rv_adapter *base;
+	RV_TRY(rv_instant_snapshot(s->instant, &base, NULL));
+	rv_status st = RV_OK;
+	if (a->follows || base != a->plain) {
+		const rv_adapter_use use = {base, 1};
+		st = rv_context_swap_adapters(a->ctx, a->set, &use, base != NULL);
+	}
+	if (st != RV_OK) {
+		rv_adapter_release(base);
+		return st;
+	}
+	rv_adapter_release(a->plain);
+	a->plain = base;
+	a->follows = 0;
+	return RV_OK;
+}
+
 /* The context's set follows what is learnt, or not, while no other request depends on it. */
 static rv_status switch_learning(rv_sona *s, rv_sona_attachment *a, rv_sona_record *r) {
-	if (a->follows == r->plan.micro_lora)
-		return RV_OK;
 	if (a->n_active > 0) {
 		r->plan.micro_lora = a->follows;
 		return RV_OK;
 	}
-	if (r->plan.micro_lora) {
+	if (!r->plan.micro_lora)
+		return decode_plainly(s, a);
+	if (!a->follows)
 		RV_TRY(rv_context_follow_slot(a->ctx, a->set, s->slot, 1));
-	} else {
-		RV_TRY(rv_context_swap_adapters(a->ctx, a->set, NULL, 0));
-	}
-	a->follows = r->plan.micro_lora;
+	a->follows = 1;
 	return RV_OK;
 }
 

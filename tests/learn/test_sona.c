@@ -262,12 +262,80 @@ static void bad_patterns_turn_it_off(void **state) {
 	assert_true(plan.fired & RV_RULE_BIT(RV_RULE_MICRO));
 	assert_int_equal(rv_context_adapter_version(f.ctx, 0), 0);
 	rv_sona_cancel(f.sona, a.id);
+	/* what was consolidated stays */
+	assert_ok(rv_sona_background_step(f.sona, -1, NULL));
+	assert_ok(rv_sona_begin(f.sona, f.ctx, &a.request, a.id, &plan));
+	assert_int_equal(plan.micro_lora, 0);
+	assert_int_not_equal(rv_context_adapter_version(f.ctx, 0), 0);
+	rv_sona_cancel(f.sona, a.id);
 	sona_ask(&f, 2, 0, &a);
 	assert_ok(rv_sona_begin(f.sona, f.ctx, &a.request, a.id, &plan));
 	assert_int_equal(plan.micro_lora, 1);
 	sona_decode(&f, &a);
 	assert_int_not_equal(rv_context_adapter_version(f.ctx, 0), 0);
 	rv_sona_cancel(f.sona, a.id);
+	sona_teardown(&f);
+}
+
+/* At the hook layers of `medium` (2048 wide, 3 of them), with 50 000 patterns: what is resident grows
+ * with their number, so it is measured on some and scaled. */
+static void state_fits_its_budget(void **state) {
+	(void)state;
+	enum { PATTERNS = 512 };
+	sona_fixture f = {0};
+	rv_sona_bytes bytes;
+	rv_hparams hp = tiny_hparams();
+	hp.n_layers = 4;
+	hp.n_embd = 2048;
+	hp.n_heads = 16;
+	hp.head_dim = hp.n_rot = 128;
+	hp.n_ff = 256;
+	rv_sim_clock_init(&f.clock, INT64_C(1780000000000));
+	tiny_model_file_of(f.path, &hp, "qwen2", "Q8_0", 7);
+	assert_ok(rv_model_open(&f.model, f.path, NULL));
+	sona_context(&f);
+	sona_folder(f.dir);
+	rv_sona_options o = sona_options(&f);
+	o.ring = rv_ring_defaults();
+	o.micro.n_layers = 3;
+	for (int i = 0; i < 3; i++)
+		o.micro.layers[i] = i + 1;
+	o.micro.lr = 1e-3;
+	o.loops[RV_SONA_BACKGROUND].parts = RV_SONA_PART(RV_BACKGROUND_CONSOLIDATE);
+	sona_open_with(&f, &o);
+	sona_asked a;
+	assert_int_equal(sona_serve(&f, 1, 1, &a).instant.outcome, RV_INSTANT_LEARNT);
+	assert_ok(rv_sona_background_step(f.sona, -1, NULL)); /* BaseLoRA is there */
+	rv_trajectory items[PATTERNS];
+	static float vectors[PATTERNS][RV_EMBEDDING_DIM];
+	const rv_action action = {"did", 1};
+	for (int i = 0; i < PATTERNS; i++) {
+		made_up_vector(i, vectors[i]);
+		items[i] = rv_trajectory_defaults();
+		items[i].task = "task";
+		items[i].embedding = vectors[i];
+		items[i].actions = &action;
+		items[i].n_actions = 1;
+		items[i].final_quality = 1;
+	}
+	rv_sona_count_bytes(f.sona, &bytes);
+	const size_t empty = bytes.part[RV_SONA_BYTES_PATTERNS];
+	assert_ok(rv_bank_add(rv_sona_bank(f.sona), items, PATTERNS, NULL));
+	rv_sona_count_bytes(f.sona, &bytes);
+	const double each = (double)(bytes.part[RV_SONA_BYTES_PATTERNS] - empty) / (double)PATTERNS;
+	double total = (double)(bytes.total - bytes.part[RV_SONA_BYTES_PATTERNS]) + 50000 * each;
+	size_t sum = 0;
+	for (int i = 0; i < RV_SONA_BYTES_PARTS; i++) {
+		print_message("    %-16s %9.3f MiB\n", rv_sona_bytes_names[i],
+		              i == RV_SONA_BYTES_PATTERNS ? 50000 * each / 1048576
+		                                          : (double)bytes.part[i] / 1048576);
+		sum += bytes.part[i];
+	}
+	print_message("    in all           %9.3f MiB\n", total / 1048576);
+	assert_int_equal(sum, bytes.total);
+	assert_true(bytes.part[RV_SONA_BYTES_BASE] > 0 && bytes.part[RV_SONA_BYTES_MICRO] > 0);
+	assert_true(each >= RV_EMBEDDING_DIM); /* 8 bits a component at least */
+	assert_true(total <= 128e6);
 	sona_teardown(&f);
 }
 
@@ -311,6 +379,7 @@ int main(void) {
 	        cmocka_unit_test(teaching_lowers_the_loss),
 	        cmocka_unit_test(likelihood_is_a_quality),
 	        cmocka_unit_test(bad_patterns_turn_it_off),
+	        cmocka_unit_test(state_fits_its_budget),
 	        cmocka_unit_test(bad_requests),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

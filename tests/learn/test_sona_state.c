@@ -79,11 +79,12 @@ static void it_comes_back(void **state) {
 	rv_sona_count_bytes(f.sona, &bytes);
 	assert_true(bytes.part[RV_SONA_BYTES_EWC] > 0);
 	assert_true(bytes.part[RV_SONA_BYTES_REPLAY] > 0);
-	/* what was trained on is not trained on again */
+	/* what was trained on is not trained on again: there is one that was not */
 	rv_sona_pass_report r;
 	assert_ok(rv_sona_background_step(f.sona, -1, &r));
 	print_message("    tune after opening again: %s\n", r.parts[RV_BACKGROUND_TUNE].text);
-	assert_int_not_equal(r.parts[RV_BACKGROUND_TUNE].outcome, RV_PART_DONE);
+	assert_true(r.parts[RV_BACKGROUND_TUNE].outcome == RV_PART_NOTHING ||
+	            strstr(r.parts[RV_BACKGROUND_TUNE].text, "on 1 trajectories") != NULL);
 	sona_teardown(&f);
 }
 
