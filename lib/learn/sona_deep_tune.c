@@ -147,8 +147,48 @@ typedef struct tuning {
 	rv_trainer *trainer;
 	rv_deep_loss before, after;
 	int64_t done;
+	rv_ewc *own;        /* memory of this pass alone; NULL: none */
 	const char *memory; /* what EWC++ did, for the report */
 } tuning;
+
+/* Where there is no memory yet, or one of a base of another shape: one of the old text as it is now,
+ * for this pass. */
+static rv_status observe_old(tuning *u) {
+	const int64_t n_ctx = u->text.n_ctx;
+	int32_t *tokens = NULL;
+	float *weights = NULL;
+	rv_status st = RV_ALLOC(&tokens, OBSERVED_SEQS * (n_ctx + 1), "old text");
+	if (st == RV_OK)
+		st = RV_ALLOC(&weights, OBSERVED_SEQS * n_ctx, "old text");
+	if (st == RV_OK)
+		st = draw_old(u->d, n_ctx, INT32_MAX - 1, OBSERVED_SEQS, tokens, weights);
+	if (st == RV_OK)
+		st = rv_ewc_create(&u->own, u->trainer, 0);
+	if (st == RV_OK)
+		st = rv_ewc_observe(u->own, u->trainer, tokens, weights, OBSERVED_SEQS);
+	rv_free(tokens);
+	rv_free(weights);
+	return st == RV_OK ? rv_trainer_set_ewc(u->trainer, u->own, u->d->options->tuning.lambda) : st;
+}
+
+static rv_status hold(tuning *u) {
+	const double lambda = u->d->options->tuning.lambda;
+	const rv_replay *from[2];
+	u->memory = "without EWC++";
+	if (lambda == 0)
+		return RV_OK;
+	if (u->d->ewc != NULL) {
+		rv_status st = rv_trainer_set_ewc(u->trainer, u->d->ewc, lambda);
+		u->memory = "with EWC++";
+		if (st != RV_ERR_MISMATCH)
+			return st;
+		u->memory = "without EWC++ (its memory is of other tensors)";
+	}
+	if (sources(u->d, u->text.n_ctx, from) == 0)
+		return RV_OK;
+	u->memory = "with EWC++ of old text";
+	return observe_old(u);
+}
 
 static rv_status make_trainer(tuning *u) {
 	const rv_sona_tuning *o = &u->d->options->tuning;
@@ -161,12 +201,7 @@ static rv_status make_trainer(tuning *u) {
 	how.lora_targets = targets;
 	RV_TRY(rv_trainer_create_lora(&u->trainer, u->d->model, u->d->base, &how));
 	rv_trainer_set_cancel(u->trainer, u->d->stop, u->d->user);
-	u->memory = "without EWC++";
-	if (u->d->ewc == NULL || o->lambda == 0)
-		return RV_OK;
-	rv_status st = rv_trainer_set_ewc(u->trainer, u->d->ewc, o->lambda);
-	u->memory = st == RV_OK ? "with EWC++" : "EWC++ is of other tensors: without";
-	return st == RV_ERR_MISMATCH ? RV_OK : st;
+	return hold(u);
 }
 
 static rv_status train(tuning *u) {
@@ -207,11 +242,14 @@ static rv_status adopt(tuning *u) {
 
 static rv_status tell(const tuning *u, rv_sona_part_report *report, rv_sona_part_outcome outcome,
                       const char *what) {
+	char old[64] = "no old text";
+	if (!isnan(u->before.old))
+		snprintf(old, sizeof old, "old text %.4f to %.4f", u->before.old, u->after.old);
 	return rv_sona_say(report, outcome,
-	                   "%s: %lld steps on %lld trajectories, %s; held out %.4f to %.4f, old text "
-	                   "%.4f to %.4f nats a token",
+	                   "%s: %lld steps on %lld trajectories, %s; held out %.4f to %.4f nats a "
+	                   "token, %s",
 	                   what, (long long)u->done, (long long)u->text.n_items[0], u->memory,
-	                   u->before.held, u->after.held, u->before.old, u->after.old);
+	                   u->before.held, u->after.held, old);
 }
 
 static rv_status finish(tuning *u, rv_status st, rv_sona_part_report *report) {
@@ -241,6 +279,7 @@ rv_status rv_deep_tune_on(rv_deep *d, rv_deep_text *text, rv_sona_part_report *r
 		                   (long long)text->n_items[0], (long long)text->n_items[1]);
 	rv_status st = finish(&u, train(&u), report);
 	rv_trainer_destroy(u.trainer);
+	rv_ewc_destroy(u.own);
 	return st;
 }
 

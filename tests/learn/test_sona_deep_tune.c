@@ -214,19 +214,22 @@ static void old_text_is_kept(void **state) {
 	deep_kit k;
 	rv_replay *replay;
 	rv_ewc *ewc;
-	double old[3];
+	double old[4];
 	open_tuned(&k, "pico", 0.9f);
 	old_text(&k, &replay, &ewc);
 	k.deep.old = replay;
 	k.options.deep.tuning.rate = 6e-3;
 	const double before = judged(&k, NULL).old;
-	for (int arm = 0; arm < 3; arm++) { /* neither, EWC++, replay */
-		k.options.deep.tuning.lambda = 100;
-		k.options.deep.tuning.replay = arm == 2 ? 0.5 : 0;
-		k.deep.ewc = arm == 1 ? ewc : NULL;
+	enum { NEITHER, EWC, REPLAY, OWN, ARMS }; /* own: EWC++ of the old text at hand */
+	static const char *const says[] = {"without EWC++", "with EWC++;", "without EWC++",
+	                                   "with EWC++ of old text"};
+	for (int arm = 0; arm < ARMS; arm++) {
+		k.options.deep.tuning.lambda = arm == EWC || arm == OWN ? 100 : 0;
+		k.options.deep.tuning.replay = arm == REPLAY ? 0.5 : 0;
+		k.deep.ewc = arm == EWC ? ewc : NULL;
 		rv_sona_part_report r = deep_part(&k, RV_DEEP_TUNE);
 		assert_true(r.outcome == RV_PART_DONE || r.outcome == RV_PART_UNDONE);
-		assert_non_null(strstr(r.text, arm == 1 ? "with EWC++" : "without EWC++"));
+		assert_non_null(strstr(r.text, says[arm]));
 		const char *at = strstr(r.text, "old text ");
 		assert_non_null(at);
 		double then = 0;
@@ -240,11 +243,13 @@ static void old_text_is_kept(void **state) {
 		old_text(&k, &replay, &ewc);
 		k.deep.old = replay;
 	}
-	printf("# old text: %.4f; after tuning %.4f, with EWC++ %.4f, with replay %.4f\n", before,
-	       old[0], old[1], old[2]);
+	printf("# old text: %.4f; after tuning %.4f, with EWC++ %.4f, with replay %.4f, with EWC++ "
+	       "of its own %.4f\n",
+	       before, old[0], old[1], old[2], old[3]);
 	assert_true(old[0] > before + 0.05);
 	assert_true(old[1] < old[0]);
 	assert_true(old[2] < old[0]);
+	assert_true(old[3] < old[0]);
 	rv_ewc_destroy(ewc);
 	rv_replay_destroy(replay);
 	deep_close(&k);
