@@ -4,9 +4,12 @@
  * Fisher: of a sequence s with weights w of its predictions, g_s = d sum(w loss) / d theta; an
  * observation of some sequences is F = sum_s g_s^2 / sum_s sum(w) (the empirical Fisher diagonal of a
  * sequence, divided by its tokens), so that at a minimum lambda/2 sum F (theta - anchor)^2 is lambda
- * times the rise of that text's loss, nats a token, to second order. lambda 1 weighs old text as new.
- * Observations are averaged with a decay, corrected for the beginning: F <- decay F + (1 - decay)
- * F_new, over 1 - decay^n. decay 0: the last one alone.
+ * times the rise of that text's loss, nats a token, to second order, where weights are 0 or 1 and
+ * tokens independent. lambda 1 weighs old text as new. (Weights of 1/k on the k tokens of an answer
+ * make F k times too small for that reading.)
+ *
+ * Observations are averaged with a decay, corrected for the beginning: F <- decay F + (1 - decay) F_new,
+ * over 1 - decay^n. decay 0: the last one alone.
  *
  * Penalty: lambda/2 sum F (theta - anchor)^2 is added to a trainer's loss and its derivative to the
  * gradient before clipping (rv_trainer_set_ewc). What theta is, depends on the trainer:
