@@ -5,6 +5,7 @@
 #include "engine/speculate.h"
 #include "learn/sona.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -178,7 +179,7 @@ static rv_sona_options sona_options(learn_job *j) {
 	rv_sona_trigger *trigger = &o.loops[j->loop];
 	rv_rng rng;
 	trigger->parts = j->parts;
-	trigger->max_ms = (int64_t)(args->max_seconds * 1000);
+	trigger->max_ms = (int64_t)ceil(args->max_seconds * 1000);
 	set_tuning(args, &o.tuning);
 	set_tuning(args, &o.deep.tuning);
 	o.deep.max_patterns = args->max_patterns;

@@ -113,9 +113,9 @@ static rv_status prune(rv_deep *d, rv_sona_part_report *report) {
 	RV_TRY(prune_by(d, (rv_bank_pruning){.max_age_ms = o->max_age_ms},
 	                (rv_edges_upkeep){.half_life_ms = EDGE_HALF_LIFE_MS, .min_weight = o->min_edge},
 	                report, &edges));
+	const int decayed = edges.factor < 1 && d->edges != NULL && rv_edges_count(d->edges) > 0;
 	return rv_sona_say(report,
-	                   report->n + edges.n_gone > 0 || edges.factor < 1 ? RV_PART_DONE
-	                                                                    : RV_PART_NOTHING,
+	                   report->n + edges.n_gone > 0 || decayed ? RV_PART_DONE : RV_PART_NOTHING,
 	                   "%lld of %.0f patterns are old and their quality decayed below %.2f: gone; "
 	                   "edges decayed to %.3f of their weight, %lld below %.2f or to nowhere: gone",
 	                   (long long)report->n, report->before, (double)d->min_quality, edges.factor,
