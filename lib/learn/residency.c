@@ -371,7 +371,9 @@ static rv_status make_hot(rv_residency *r, entry *e) {
 		e->held = held;
 		e->info.n_loaded++;
 		e->info.n_from_cold += cold;
-		e->info.last_load_ns = rv_now_ns() - begin_ns;
+		const int64_t ns = rv_now_ns() - begin_ns;
+		e->info.load_ns += ns;
+		e->info.cold_ns += cold ? ns : 0;
 	}
 	set_idle(r, e);
 	return st;

@@ -77,14 +77,14 @@ rv_status rv_residency_flush(rv_residency *r);
 typedef struct rv_resident_info {
 	char name[RV_RESIDENT_NAME_MAX + 1];
 	rv_residence residence;
-	int unsaved;          /* made in memory, and its file is not written */
-	uint64_t version;     /* 1, one more at each put */
-	size_t hot_bytes;     /* of pages held, whole ones; 0 unless hot */
-	int64_t n_acquired;   /* asked for, */
-	int64_t n_loaded;     /* of those not hot and loaded, */
-	int64_t n_from_cold;  /* of those cold */
-	int64_t n_evicted;    /* by the pool */
-	int64_t last_load_ns; /* 0: never */
+	int unsaved;              /* made in memory, and its file is not written */
+	uint64_t version;         /* 1, one more at each put */
+	size_t hot_bytes;         /* of pages held, whole ones; 0 unless hot */
+	int64_t n_acquired;       /* asked for, */
+	int64_t n_loaded;         /* of those not hot and loaded, */
+	int64_t n_from_cold;      /* of those cold */
+	int64_t n_evicted;        /* by the pool */
+	int64_t load_ns, cold_ns; /* spent in those loads; in those from cold */
 } rv_resident_info;
 rv_status rv_residency_find(rv_residency *r, const char *name, rv_resident_info *out);
 /* The i-th in order of adding; RV_ERR_NOT_FOUND: there are fewer. */
