@@ -22,6 +22,8 @@ typedef struct place {
 	        n_seen; /* [max_tokens] parts seen of it in their order; then n_parts + 1: logits too */
 	int32_t *ids, *chosen;
 	float *values;
+	int32_t *taught;   /* [max_tokens] the token its gradients are of; -1: none yet */
+	double *loss;      /* [max_tokens, n_parts] */
 	int32_t *next;     /* [max_tokens] the token of the row behind it in its batch; -1: none */
 	float *next_value; /* [max_tokens] its logit */
 } place;
@@ -36,6 +38,9 @@ struct rv_capture {
 	place **of_seq;  /* [n_seqs] NULL: no request */
 	int32_t n_seqs;
 	place *places;
+	int eager; /* gradients with the tokens */
+	rv_local_objective objective;
+	void *gradient_scratch;
 	float **pointers; /* of all places: inputs and states of their parts */
 	void *memory;     /* of all places */
 	size_t memory_bytes, place_bytes;
@@ -44,7 +49,11 @@ struct rv_capture {
 };
 
 rv_capture_options rv_capture_defaults(void) {
-	return (rv_capture_options){.site = RV_SITE_ATTN_OUT, .max_tokens = 32, .n_top = 64};
+	return (rv_capture_options){.site = RV_SITE_ATTN_OUT,
+	                            .max_tokens = 32,
+	                            .n_top = 64,
+	                            .gradients = RV_CAPTURE_AUTO,
+	                            .reading = RV_LOCAL_LENS};
 }
 
 /* ---- the hook ---- */
@@ -61,6 +70,7 @@ static place *place_of(const rv_capture *c, const rv_row *row, int64_t *token) {
 /* The first a row shows of itself. */
 static void begin_row(const rv_capture *c, place *p, int64_t i, const rv_row *row) {
 	p->token[i] = row->token;
+	p->taught[i] = -1;
 	p->n_seen[i] = 0;
 	p->n_rows = i + 1 > p->n_rows ? i + 1 : p->n_rows;
 	p->seen.version = rv_context_adapter_version(c->ctx, row->adapter);
@@ -100,6 +110,46 @@ static int64_t lowest(const float *values, int64_t n) {
 	return at;
 }
 
+/* The token becomes one of row i's candidates, if it is not yet: in place of the lowest. Returns which.
+ */
+static int64_t choose(const place *p, int64_t i, int64_t n_top, int32_t token, int32_t *ids,
+                      float *values) {
+	int64_t at = find(ids, n_top, token);
+	if (at < n_top)
+		return at;
+	at = lowest(values, n_top);
+	ids[at] = token;
+	values[at] = p->next[i] == token ? p->next_value[i] : values[at];
+	return at;
+}
+
+/* Gradients of row i, after which `token` was chosen. */
+static void teach(const rv_capture *c, place *p, int64_t i, int32_t token) {
+	const int64_t n_top = c->options.n_top, n_embd = p->seen.n_embd;
+	int32_t ids[MAX_TOP];
+	float values[MAX_TOP], *gradients[RV_CAPTURE_MAX_PARTS];
+	const float *states[RV_CAPTURE_MAX_PARTS];
+	memcpy(ids, p->ids + i * n_top, (size_t)n_top * sizeof *ids);
+	memcpy(values, p->values + i * n_top, (size_t)n_top * sizeof *values);
+	for (int part = 0; part < c->n_parts; part++) {
+		states[part] = p->seen.states[part] + i * n_embd;
+		gradients[part] = p->seen.gradients[part] + i * n_embd;
+	}
+	const rv_local_token t = {.ids = ids,
+	                          .saved = values,
+	                          .n_top = n_top,
+	                          .chosen = choose(p, i, n_top, token, ids, values),
+	                          .states = states,
+	                          .n_states = c->n_parts};
+	rv_local_objective_gradient(&c->objective, c->options.reading, &t, c->gradient_scratch,
+	                            p->loss + i * c->n_parts, gradients);
+	p->taught[i] = token;
+}
+
+static int is_whole(const rv_capture *c, const place *p, int64_t i) {
+	return p->n_seen[i] == c->n_parts + 1;
+}
+
 static void save_logits(const rv_capture *c, const rv_site_view *v) {
 	const int64_t n_top = c->options.n_top;
 	for (int64_t r = 0; r < v->n_rows; r++) {
@@ -122,6 +172,8 @@ static void save_logits(const rv_capture *c, const rv_site_view *v) {
 		                 row[1].position == row->position + 1;
 		p->next[i] = next ? row[1].token : -1;
 		p->next_value[i] = next ? logits[row[1].token] : 0;
+		if (c->eager && i > 0 && is_whole(c, p, i - 1) && p->taught[i - 1] != row->token)
+			teach(c, p, i - 1, row->token);
 	}
 }
 
@@ -169,6 +221,12 @@ static void move_token(const rv_capture *c, place *p, int64_t i, int64_t n) {
 		float *inputs = p->seen.inputs[part], *states = p->seen.states[part];
 		memcpy(inputs + n * n_input, inputs + i * n_input, (size_t)n_input * sizeof(float));
 		memcpy(states + n * n_embd, states + i * n_embd, (size_t)n_embd * sizeof(float));
+		if (c->eager) {
+			float *gradients = p->seen.gradients[part];
+			memcpy(gradients + n * n_embd, gradients + i * n_embd,
+			       (size_t)n_embd * sizeof(float));
+			p->loss[n * c->n_parts + part] = p->loss[i * c->n_parts + part];
+		}
 	}
 	memcpy(p->ids + n * n_top, p->ids + i * n_top, (size_t)n_top * sizeof *p->ids);
 	memcpy(p->values + n * n_top, p->values + i * n_top, (size_t)n_top * sizeof *p->values);
@@ -192,17 +250,14 @@ rv_captured *rv_capture_end(rv_capture *c, int32_t seq, const int32_t *tokens, i
 	c->of_seq[seq] = NULL;
 	for (int64_t i = 0; i < n && i < p->n_rows; i++) {
 		/* Not seen whole, or another token stood there when it was. */
-		if (p->n_seen[i] != c->n_parts + 1 || (i > 0 && p->token[i] != tokens[i - 1]))
+		if (!is_whole(c, p, i) || (i > 0 && p->token[i] != tokens[i - 1]))
 			continue;
+		if (c->eager && p->taught[i] != tokens[i])
+			teach(c, p, i, tokens[i]);
 		move_token(c, p, i, kept);
 		int32_t *ids = p->ids + kept * n_top;
 		float *values = p->values + kept * n_top;
-		int64_t at = find(ids, n_top, tokens[i]);
-		if (at == n_top) {
-			at = lowest(values, n_top);
-			ids[at] = tokens[i];
-			values[at] = p->next[i] == tokens[i] ? p->next_value[i] : values[at];
-		}
+		const int64_t at = choose(p, i, n_top, tokens[i], ids, values);
 		p->chosen[kept] = (int32_t)at;
 		likelihood += probability(values, n_top, at);
 		kept++;
@@ -252,6 +307,8 @@ static rv_status check_options(const rv_capture *c, const rv_hparams *hp) {
 	RV_TRY(in_bounds("site", (int64_t)o->site, 0, RV_SITE_COUNT - 1));
 	RV_TRY(in_bounds("max_tokens", o->max_tokens, 1, MAX_TOKENS));
 	RV_TRY(in_bounds("n_top", o->n_top, 2, MAX_TOP < hp->n_vocab ? MAX_TOP : hp->n_vocab));
+	RV_TRY(in_bounds("gradients", o->gradients, RV_CAPTURE_LATER, RV_CAPTURE_AUTO));
+	RV_TRY(in_bounds("reading", (int64_t)o->reading, 0, RV_LOCAL_READING_COUNT - 1));
 	return in_bounds("n_places", o->n_places, 1, MAX_PLACES);
 }
 
@@ -291,6 +348,8 @@ static size_t lay_out(rv_capture *c, place *p, char *memory, float **pointers) {
 	p->token = cut(memory, &at, n * sizeof *p->token);
 	p->n_seen = cut(memory, &at, n * sizeof *p->n_seen);
 	p->chosen = cut(memory, &at, n * sizeof *p->chosen);
+	p->taught = cut(memory, &at, n * sizeof *p->taught);
+	p->loss = cut(memory, &at, n * (size_t)c->n_parts * sizeof *p->loss);
 	p->next = cut(memory, &at, n * sizeof *p->next);
 	p->next_value = cut(memory, &at, n * sizeof *p->next_value);
 	p->ids = cut(memory, &at, n * n_top * sizeof *p->ids);
@@ -298,6 +357,9 @@ static size_t lay_out(rv_capture *c, place *p, char *memory, float **pointers) {
 	for (int i = 0; pointers && i < c->n_parts; i++) {
 		pointers[i] = cut(memory, &at, n * (size_t)c->parts[i].n_input * sizeof(float));
 		pointers[c->n_parts + i] = cut(memory, &at, n * (size_t)n_embd * sizeof(float));
+		if (c->eager)
+			pointers[2 * c->n_parts + i] =
+			        cut(memory, &at, n * (size_t)n_embd * sizeof(float));
 	}
 	p->seen = (rv_captured){.parts = c->parts,
 	                        .n_parts = c->n_parts,
@@ -307,13 +369,16 @@ static size_t lay_out(rv_capture *c, place *p, char *memory, float **pointers) {
 	                        .values = p->values,
 	                        .chosen = p->chosen,
 	                        .inputs = pointers,
-	                        .states = pointers ? pointers + c->n_parts : NULL};
+	                        .states = pointers ? pointers + c->n_parts : NULL,
+	                        .gradients = c->eager ? pointers + 2 * c->n_parts : NULL,
+	                        .loss = c->eager ? p->loss : NULL,
+	                        .reading = c->options.reading};
 	return at;
 }
 
 static rv_status allocate(rv_capture *c) {
 	const rv_hparams *hp = rv_model_hparams(rv_context_model(c->ctx));
-	const int64_t n_places = c->options.n_places, n_pointers = 2 * c->n_parts;
+	const int64_t n_places = c->options.n_places, n_pointers = (c->eager ? 3 : 2) * c->n_parts;
 	place sample = {0};
 	RV_TRY(RV_ALLOC(&c->of_seq, c->n_seqs, "capture"));
 	RV_TRY(RV_ALLOC(&c->places, n_places, "capture"));
@@ -332,6 +397,21 @@ static rv_status allocate(rv_capture *c) {
 	return RV_OK;
 }
 
+static rv_status prepare_gradients(rv_capture *c) {
+	const rv_model *model = rv_context_model(c->ctx);
+	const int64_t n_candidates = c->options.n_top * rv_model_hparams(model)->n_embd;
+	rv_level level;
+	c->eager = c->n_parts > 0 && (c->options.gradients == RV_CAPTURE_NOW ||
+	                              (c->options.gradients == RV_CAPTURE_AUTO &&
+	                               rv_model_n_params(model) / RV_CAPTURE_DEAR >= n_candidates));
+	if (!c->eager)
+		return RV_OK;
+	RV_TRY(rv_level_default(&level));
+	rv_local_objective_init(&c->objective, model, rv_kernels_for(level));
+	return rv_alloc(&c->gradient_scratch, 1,
+	                rv_local_scratch_bytes(&c->objective, c->options.n_top, c->n_parts), "capture");
+}
+
 static rv_status attach_into(rv_capture *c) {
 	const rv_hparams *hp = rv_model_hparams(rv_context_model(c->ctx));
 	c->n_seqs = rv_context_get_options(c->ctx)->n_seqs;
@@ -344,6 +424,7 @@ static rv_status attach_into(rv_capture *c) {
 	RV_TRY(RV_ALLOC(&c->hooked, hp->n_layers, "capture"));
 	RV_TRY(list_parts(c));
 	c->options.layers = NULL; /* the caller's */
+	RV_TRY(prepare_gradients(c));
 	RV_TRY(allocate(c));
 	const rv_hooks hooks = {.site = on_site,
 	                        .roles = (rv_site_roles(c->options.site) & RV_ROLES_RESIDUAL) |
@@ -360,6 +441,7 @@ static void release(rv_capture *c) {
 	rv_free(c->places);
 	rv_free(c->pointers);
 	rv_free(c->scratch);
+	rv_free(c->gradient_scratch);
 	rv_vm_free(c->memory, c->memory_bytes);
 	rv_free(c);
 }

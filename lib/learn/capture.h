@@ -6,6 +6,9 @@
  * the n_top highest logits. Rows are told apart by position: one that is evaluated again (a rejected
  * draft, a preempted request) takes the place of the first, and rows of draft trees are left out.
  *
+ * Where a token's gradients of the local objective cost little beside decoding it (large models), they
+ * are computed as the tokens come, so that nothing but the step is left to do when the request ends.
+ *
  * All memory is allocated by attaching: nothing is allocated by a token, nothing waits for anybody.
  * When all places are taken (requests under way, and those ended whose states are still held) a further
  * request is served without being captured, and counted.
@@ -16,6 +19,7 @@
 
 #include "base/status.h"
 #include "engine/context.h"
+#include "learn/local_objective.h"
 
 #include <stdint.h>
 
@@ -23,14 +27,21 @@ typedef struct rv_capture rv_capture;
 
 enum { RV_CAPTURE_MAX_PARTS = 128 };
 
+/* When gradients are computed: not here; with the tokens; with the tokens where the model has
+ * RV_CAPTURE_DEAR times as many weights as a token's candidates have. */
+enum { RV_CAPTURE_LATER, RV_CAPTURE_NOW, RV_CAPTURE_AUTO };
+#define RV_CAPTURE_DEAR 1000
+
 typedef struct rv_capture_options {
 	const int64_t *layers; /* hooked; copied */
 	int n_layers;
-	rv_site site;       /* default attn_out */
-	int64_t max_tokens; /* of a request, 1..128; default 32 */
-	int64_t n_top;      /* logits of a token, 2..256; default 64 */
-	int64_t n_places;   /* requests held at once; 1..4096; 0 (default): sequences of the context + 4
-	                     */
+	rv_site site;             /* default attn_out */
+	int64_t max_tokens;       /* of a request, 1..128; default 32 */
+	int64_t n_top;            /* logits of a token, 2..256; default 64 */
+	int gradients;            /* rv_capture_gradients; default AUTO */
+	rv_local_reading reading; /* of the gradients; default LENS */
+	int64_t n_places; /* requests held at once; 1..4096; 0 (default): sequences of the context + 4
+	                   */
 } rv_capture_options;
 rv_capture_options rv_capture_defaults(void);
 
@@ -63,6 +74,9 @@ typedef struct rv_captured {
 	const int32_t *chosen; /* [n_tokens] index of the token among the ids */
 	float *const *inputs;  /* [n_parts] of [n_tokens, n_input] */
 	float *const *states;  /* [n_parts] of [n_tokens, n_embd], residual + output */
+	float *const *gradients; /* [n_parts] of [n_tokens, n_embd] by the states; NULL: not computed */
+	const double *loss;      /* [n_tokens, n_parts] nats, with gradients */
+	rv_local_reading reading;
 } rv_captured;
 
 /* From now on rows of the sequence at positions >= first that ask for logits are captured: position

@@ -131,6 +131,9 @@ typedef struct lesson {
 	rv_instant *l;
 	const rv_captured *seen;
 	int64_t n, stride;
+	const float *gradients[RV_CAPTURE_MAX_PARTS]; /* of token 0; those of the next are ldg behind */
+	const double *loss;                           /* likewise */
+	int64_t ldg, ld_loss;
 } lesson;
 
 static float *gradient_of(const rv_instant *l, int part, int64_t token) {
@@ -167,24 +170,32 @@ static int summarise(const lesson *s, rv_instant_report *report) {
 	const rv_instant *l = s->l;
 	const double n = (double)(s->n * l->n_residual);
 	double loss = 0, squares = 0;
-	for (int64_t i = 0; i < s->n * l->n_residual; i++)
-		loss += l->loss[i];
-	for (int i = 0; i < l->n_residual; i++) {
-		float sum;
-		const float *g = gradient_of(l, i, 0);
-		l->objective.kernels->dot_f32(&sum, g, g, s->n * l->objective.n_embd);
-		squares += (double)sum;
-	}
+	for (int64_t t = 0; t < s->n; t++)
+		for (int i = 0; i < l->n_residual; i++) {
+			const float *g = s->gradients[i] + t * s->ldg;
+			float sum;
+			l->objective.kernels->dot_f32(&sum, g, g, l->objective.n_embd);
+			squares += (double)sum;
+			loss += s->loss[t * s->ld_loss + i];
+		}
 	report->loss = loss / n;
 	report->gradient_norm = sqrt(squares / n);
 	return isfinite(loss) && isfinite(squares);
 }
 
-static rv_status compute_gradients(const lesson *s) {
-	rv_threads *threads = s->l->options.threads;
-	lesson job = *s;
-	return threads ? rv_threads_for(threads, s->n, 1, differentiate, &job)
-	               : differentiate(&job, 0, s->n, 0);
+/* Where gradients and losses of the lesson's tokens are: computed with the capture, or here. */
+static rv_status find_gradients(lesson *s) {
+	rv_instant *l = s->l;
+	rv_threads *threads = l->options.threads;
+	const int there = s->seen->gradients && s->seen->reading == l->options.reading;
+	for (int i = 0; i < l->n_residual; i++)
+		s->gradients[i] = there ? s->seen->gradients[i] : gradient_of(l, i, 0);
+	s->ldg = l->objective.n_embd * (there ? s->stride : 1);
+	s->loss = there ? s->seen->loss : l->loss;
+	s->ld_loss = l->n_residual * (there ? s->stride : 1);
+	return there     ? RV_OK
+	       : threads ? rv_threads_for(threads, s->n, 1, differentiate, s)
+	                 : differentiate(s, 0, s->n, 0);
 }
 
 /* ---- the step ---- */
@@ -196,8 +207,8 @@ static rv_instant_outcome step(const lesson *s, double size, rv_instant_report *
 		const int64_t ldx = s->seen->parts[i].n_input * s->stride,
 		              lds = s->seen->n_embd * s->stride;
 		const float *x = s->seen->inputs[i];
-		if (rv_micro_lora_update(l->micro, l->residual[i], x, ldx, gradient_of(l, i, 0),
-		                         s->seen->n_embd, s->n, size / (double)s->n) != RV_OK)
+		if (rv_micro_lora_update(l->micro, l->residual[i], x, ldx, s->gradients[i], s->ldg,
+		                         s->n, size / (double)s->n) != RV_OK)
 			return RV_INSTANT_NOT_FINITE;
 		const double ratio = rv_micro_lora_ratio(l->micro, l->residual[i], x, ldx,
 		                                         s->seen->states[i], lds, s->n);
@@ -257,7 +268,7 @@ static rv_status learn(rv_instant *l, const rv_captured *seen, rv_instant_report
 	const int64_t start = rv_now_ns(), most = tokens_of(l, seen);
 	lesson s = {.l = l, .seen = seen, .stride = (seen->n_tokens + most - 1) / most};
 	s.n = (seen->n_tokens + s.stride - 1) / s.stride;
-	RV_TRY(compute_gradients(&s));
+	RV_TRY(find_gradients(&s));
 	const int finite = summarise(&s, report);
 	const int64_t computed = rv_now_ns();
 	const double size = rv_micro_lora_get_options(l->micro)->lr * report->quality;

@@ -3,7 +3,8 @@
  * For a captured request (learn/capture.h) whose quality reaches the threshold: the exact gradient of
  * the local objective (learn/local_objective.h), mean over its tokens, by each hooked projection that
  * ends in the residual stream; one step lr * quality of MicroLoRA (learn/micro_lora.h); a new adapter,
- * published into a slot that contexts follow. Projections that do not end there (q, k, v, gate, up)
+ * published into a slot that contexts follow. (Gradients that came with the capture are taken as they
+ * are.) Projections that do not end there (q, k, v, gate, up)
  * have no local gradient: they stay as they are, and the report counts them.
  *
  * Guards. Before publishing: gradients and factors must be finite, and for every captured token |s B A

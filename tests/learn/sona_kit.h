@@ -9,14 +9,19 @@ enum { KIT_PROMPT = 6 };
 
 static const int64_t kit_layers[] = {0, 2};
 
-static inline rv_capture *kit_attach(rv_context *ctx, rv_site site) {
+static inline rv_capture *kit_attach_with(rv_context *ctx, rv_site site, int gradients) {
 	rv_capture *c;
 	rv_capture_options o = rv_capture_defaults();
+	o.gradients = gradients;
 	o.layers = kit_layers;
 	o.n_layers = 2;
 	o.site = site;
 	assert_ok(rv_capture_attach(&c, ctx, &o));
 	return c;
+}
+
+static inline rv_capture *kit_attach(rv_context *ctx, rv_site site) {
+	return kit_attach_with(ctx, site, RV_CAPTURE_LATER);
 }
 
 static inline rv_row kit_row(int32_t token, int32_t seq, int64_t position, int wanted) {

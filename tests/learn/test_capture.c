@@ -164,14 +164,43 @@ static void the_batch_does_not_matter(void **state) {
 	rv_model_release(model);
 }
 
+/* ---- gradients with the tokens ---- */
+
+/* Those of the request as it ended, to the bit, whatever was drafted in between. */
+static int gradients_are_right(rv_model *model, const rv_captured *seen) {
+	rv_local_objective objective;
+	rv_level level;
+	void *scratch;
+	int right = seen->gradients != NULL && seen->n_tokens > 0;
+	assert_ok(rv_level_default(&level));
+	rv_local_objective_init(&objective, model, rv_kernels_for(level));
+	assert_ok(rv_alloc(&scratch, 1, rv_local_scratch_bytes(&objective, seen->n_top, 2), "test"));
+	for (int64_t t = 0; right && t < seen->n_tokens; t++) {
+		float g[2][256], *to[] = {g[0], g[1]};
+		const float *states[] = {seen->states[0] + t * 256, seen->states[1] + t * 256};
+		double loss[2];
+		const rv_local_token token = {seen->ids + t * seen->n_top,
+		                              seen->values + t * seen->n_top,
+		                              seen->n_top,
+		                              seen->chosen[t],
+		                              states,
+		                              2};
+		rv_local_objective_gradient(&objective, seen->reading, &token, scratch, loss, to);
+		right = memcmp(seen->gradients[0] + t * 256, g[0], sizeof g[0]) == 0 &&
+		        memcmp(seen->gradients[1] + t * 256, g[1], sizeof g[1]) == 0 &&
+		        memcmp(seen->loss + t * 2, loss, sizeof loss) == 0;
+	}
+	rv_free(scratch);
+	return right;
+}
+
 /* ---- drafts and second evaluations ---- */
 
-static void rejected_rows_give_way(void **state) {
-	(void)state;
+static void rejected_rows(int gradients) {
 	enum { N = 6 };
 	rv_model *model = tiny_model("qwen2", "Q8_0");
 	rv_context *ctx = context_of(model, 1, 512, RV_BACKEND_SIMD);
-	rv_capture *c = kit_attach(ctx, RV_SITE_ATTN_OUT);
+	rv_capture *c = kit_attach_with(ctx, RV_SITE_ATTN_OUT, gradients);
 	int32_t answer[N];
 	rv_captured *plain = kit_capture(c, ctx, 5, answer, N);
 	/* The prompt, then after two tokens three wrong ones, forgotten again, then the right ones. */
@@ -199,11 +228,24 @@ static void rejected_rows_give_way(void **state) {
 	}
 	rv_captured *seen = rv_capture_end(c, 0, answer, N);
 	assert_true(is_same(plain, seen));
+	if (gradients == RV_CAPTURE_NOW) {
+		assert_true(gradients_are_right(model, plain) && gradients_are_right(model, seen));
+		seen->states[1][256] += 1e-3f; /* control */
+		assert_false(gradients_are_right(model, seen));
+	} else {
+		assert_null(plain->gradients);
+	}
 	rv_captured_release(plain);
 	rv_captured_release(seen);
 	rv_capture_detach(c);
 	rv_context_destroy(ctx);
 	rv_model_release(model);
+}
+
+static void rejected_rows_give_way(void **state) {
+	(void)state;
+	rejected_rows(RV_CAPTURE_LATER);
+	rejected_rows(RV_CAPTURE_NOW);
 }
 
 /* With drafts that are looked up in the text, some of them rejected: what plain decoding captures, to
@@ -259,7 +301,7 @@ static void unlikely_tokens_are_candidates(void **state) {
 	(void)state;
 	rv_model *model = tiny_model("qwen2", "Q8_0");
 	rv_context *ctx = context_of(model, 1, 512, RV_BACKEND_SIMD);
-	rv_capture *c = kit_attach(ctx, RV_SITE_ATTN_OUT);
+	rv_capture *c = kit_attach_with(ctx, RV_SITE_ATTN_OUT, RV_CAPTURE_NOW);
 	float logits[512];
 	int32_t worst[2];
 	rv_row rows[KIT_PROMPT];
@@ -279,7 +321,7 @@ static void unlikely_tokens_are_candidates(void **state) {
 	assert_int_equal(seen->n_tokens, 2);
 	assert_int_equal(seen->ids[seen->chosen[0]], worst[0]);
 	assert_true(fabs((double)(seen->values[seen->chosen[0]] + logits[worst[0]])) < 1e-4);
-	assert_true(seen->likelihood < 0.5);
+	assert_true(seen->likelihood < 0.5 && gradients_are_right(model, seen));
 	for (int64_t i = 0; i < 64; i++) /* each once */
 		for (int64_t j = 0; j < i; j++)
 			assert_int_not_equal(seen->ids[i], seen->ids[j]);
@@ -292,6 +334,7 @@ static void unlikely_tokens_are_candidates(void **state) {
 	assert_int_equal(seen->ids[seen->chosen[0]], worst[0]);
 	for (int64_t i = 0; i < 64; i++)
 		assert_true(seen->values[i] >= seen->values[seen->chosen[0]]);
+	assert_true(gradients_are_right(model, seen));
 	rv_captured_release(seen);
 	rv_capture_detach(c);
 	rv_context_destroy(ctx);
@@ -366,7 +409,7 @@ static void tokens_allocate_nothing(void **state) {
 	(void)state;
 	rv_model *model = tiny_model("qwen2", "Q8_0");
 	rv_context *ctx = context_of(model, 1, 512, RV_BACKEND_SIMD);
-	rv_capture *c = kit_attach(ctx, RV_SITE_PROJ_ALL);
+	rv_capture *c = kit_attach_with(ctx, RV_SITE_PROJ_ALL, RV_CAPTURE_NOW);
 	int32_t answer[40];
 	rv_captured_release(kit_capture(c, ctx, 1, answer, 40));
 	const int64_t before = atomic_load(&n_allocations);

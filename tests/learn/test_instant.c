@@ -121,31 +121,35 @@ static void loss_falls(void **state) {
 	}
 }
 
-/* Threads share the work; the result has the same bits. Twice as many tokens as are wanted: every
- * other.
- */
-static void threads_do_not_matter(void **state) {
+/* Threads share the work, or the gradients came with the capture: the result has the same bits. Twice
+ * as many tokens as are wanted: every other. */
+static void who_computes_does_not_matter(void **state) {
 	(void)state;
-	float logits[2][N_VOCAB];
-	for (int threaded = 0; threaded < 2; threaded++) {
+	float logits[3][N_VOCAB];
+	for (int way = 0; way < 3; way++) {
 		kit k;
 		const rv_micro_lora_options micro = micro_of(RV_SITE_ATTN_OUT);
 		rv_instant_options how = rv_instant_defaults();
 		setup_with(&k, RV_SITE_ATTN_OUT, &micro, &how);
 		rv_instant_destroy(k.instant);
-		how.threads = threaded ? rv_context_threads(k.ctx) : NULL;
+		how.threads = way == 1 ? rv_context_threads(k.ctx) : NULL;
 		how.max_tokens = N / 2;
 		assert_ok(rv_instant_create(&k.instant, k.model, &micro, &how, k.slot));
+		if (way == 2) {
+			rv_capture_detach(k.capture);
+			k.capture = kit_attach_with(k.ctx, RV_SITE_ATTN_OUT, RV_CAPTURE_NOW);
+		}
 		for (int i = 0; i < 5; i++) {
 			rv_captured *seen = request(&k, i);
 			assert_int_equal(learn(&k, seen, 0.8).n_tokens, N / 2);
 			rv_captured_release(seen);
 		}
-		logits_now(&k, logits[threaded]);
+		logits_now(&k, logits[way]);
 		rv_capture_detach(k.capture);
 		teardown(&k);
 	}
 	assert_memory_equal(logits[0], logits[1], sizeof logits[0]);
+	assert_memory_equal(logits[0], logits[2], sizeof logits[0]);
 }
 
 static void when_nothing_is_learnt(void **state) {
@@ -403,7 +407,7 @@ static void bounds(void **state) {
 int main(void) {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(loss_falls),
-	        cmocka_unit_test(threads_do_not_matter),
+	        cmocka_unit_test(who_computes_does_not_matter),
 	        cmocka_unit_test(when_nothing_is_learnt),
 	        cmocka_unit_test(sites_without_a_local_gradient),
 	        cmocka_unit_test(guards_roll_back),
