@@ -79,6 +79,7 @@ static rv_status write_keys(rv_gguf_writer *w, const rv_trainer *t, const state 
 	RV_TRY(rv_gguf_write_f32(w, KEY("lora_scale"), (float)t->layout.lora_scale));
 	RV_TRY(rv_gguf_write_u64(w, KEY("n_slices"), (uint64_t)t->options.n_slices));
 	RV_TRY(rv_gguf_write_u32(w, KEY("products"), (uint32_t)t->options.products));
+	RV_TRY(rv_gguf_write_u64(w, KEY("piece_tokens"), (uint64_t)t->options.piece_tokens));
 	RV_TRY(rv_gguf_write_u64(w, KEY("step"), (uint64_t)s->step));
 	RV_TRY(rv_gguf_write_u64(w, KEY("tokens"), (uint64_t)s->tokens));
 	rv_gguf_kv note = {.key = {KEY("note"), strlen(KEY("note"))},
@@ -216,11 +217,14 @@ static rv_status read_tensor(void *user, const rv_param *p, int array, const cha
 static rv_status warn_settings(const rv_gguf *g, const rv_trainer *t) {
 	const struct {
 		const char *key;
-		int64_t value;
-	} settings[] = {{KEY("n_slices"), t->options.n_slices}, {KEY("products"), t->options.products}};
+		int64_t value, before; /* the trainer's; where files did not say yet */
+	} settings[] = {{KEY("n_slices"), t->options.n_slices, 0},
+	                {KEY("products"), t->options.products, 0},
+	                {KEY("piece_tokens"), t->options.piece_tokens, 512}};
 	for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
-		int64_t n;
-		RV_TRY(rv_gguf_int(g, settings[i].key, 0, INT64_MAX, &n));
+		int64_t n = settings[i].before;
+		if (n == 0 || rv_gguf_find(g, settings[i].key))
+			RV_TRY(rv_gguf_int(g, settings[i].key, 0, INT64_MAX, &n));
 		if (n != settings[i].value)
 			rv_logf(&t->options.log, RV_LOG_WARN,
 			        "%s: key '%s' is %lld, the trainer's %lld: right, but not the bits of "
