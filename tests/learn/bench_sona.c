@@ -168,7 +168,7 @@ static rv_captured *serve(service *s, int on, uint64_t seed) {
 	return on ? rv_capture_end(s->capture, 0, s->answer, s->n_tokens) : NULL;
 }
 
-static void attach(service *s, const bench_options *o, rv_site site) {
+static void attach(service *s, const bench_options *o, rv_site site, int gradients) {
 	const rv_micro_lora_options micro = micro_options(s->model, o, site);
 	rv_instant_options how = rv_instant_defaults();
 	rv_capture_options capture = rv_capture_defaults();
@@ -176,6 +176,7 @@ static void attach(service *s, const bench_options *o, rv_site site) {
 	capture.layers = micro.layers;
 	capture.n_layers = micro.n_layers;
 	capture.site = site;
+	capture.gradients = gradients;
 	must(rv_adapter_slot_create(&s->slot, s->model));
 	must(rv_instant_create(&s->instant, s->model, &micro, &how, s->slot));
 	must(rv_capture_attach(&s->capture, s->ctx, &capture));
@@ -193,19 +194,21 @@ static void detach(service *s) {
 
 /* ---- the instant loop ---- */
 
-static void bench_instant(service *s, const bench_options *o, rv_site site) {
+static void bench_instant(service *s, const bench_options *o, rv_site site, int gradients) {
 	double *total = (double *)malloc(4 * (size_t)o->repeats * sizeof *total);
 	int64_t fits = 0;
-	attach(s, o, site);
+	attach(s, o, site, gradients);
 	rv_captured *seen = serve(s, 1, 1);
 	const int64_t all = seen->n_tokens, n = o->repeats < 200 ? o->repeats : 200;
-	printf("instant loop at %s, %d layers, rank %lld, %lld candidates a token, %lld thread%s, "
-	       "learning state %.2f MB, captured states %.2f MB a request\n",
+	printf("instant loop at %s, %d layers, rank %lld, %lld candidates a token; %s; learning state "
+	       "%.2f MB, captured states %.2f MB a request\n",
 	       rv_site_name(site), seen->n_parts, (long long)o->rank, (long long)seen->n_top,
-	       (long long)o->threads, o->threads > 1 ? "s" : "",
+	       gradients == RV_CAPTURE_NOW ? "gradients came with the tokens"
+	       : o->threads > 1            ? "gradients by all threads"
+	                                   : "gradients by one thread",
 	       1e-6 * (double)rv_instant_bytes(s->instant),
 	       1e-6 * (double)rv_capture_bytes(s->capture) / 5);
-	for (int64_t tokens = 1; tokens <= all; tokens = tokens < 8 ? 2 * tokens : tokens + 4) {
+	for (int64_t tokens = 1; tokens <= all; tokens = tokens < 8 ? 4 * tokens + 4 : tokens + 8) {
 		char what[64];
 		double *gradient = total + n, *update = total + 2 * n, *publish = total + 3 * n;
 		seen->n_tokens = tokens;
@@ -250,7 +253,7 @@ static void begin_arm(service *s, service *arm, const bench_options *o, rv_site 
 	must(rv_context_create(&arm->ctx, s->model, &how));
 	if (!on)
 		return;
-	attach(arm, o, site);
+	attach(arm, o, site, RV_CAPTURE_AUTO);
 	rv_captured *seen = serve(arm, 1, 1);
 	if (on & MICRO)
 		must(rv_instant_learn(arm->instant, seen, 1, RV_QUALITY_TASK, NULL));
@@ -355,8 +358,9 @@ int main(int argc, char **argv) {
 	must(rv_context_create(&s.ctx, s.model, &how));
 	must(RV_ALLOC(&s.token_ns, o.n_tokens, "bench"));
 	bench_layer(s.model, &o);
-	bench_instant(&s, &o, RV_SITE_ATTN_OUT);
-	bench_instant(&s, &o, RV_SITE_FFN_OUT);
+	for (int site = RV_SITE_ATTN_OUT; site <= RV_SITE_FFN_OUT; site++)
+		for (int gradients = RV_CAPTURE_LATER; gradients <= RV_CAPTURE_NOW; gradients++)
+			bench_instant(&s, &o, (rv_site)site, gradients);
 	for (int site = RV_SITE_ATTN_OUT; site <= RV_SITE_FFN_OUT && o.rounds > 0; site++)
 		bench_overhead(&s, &o, (rv_site)site);
 	rv_free(s.token_ns);
