@@ -50,6 +50,7 @@ static inline rv_context *open_context(int n_threads, int32_t n_batch, int pinne
 	o.n_ctx = N_CTX;
 	o.n_seqs = 4;
 	o.n_batch = n_batch;
+	o.n_draft = 4;
 	o.page_size = PAGE;
 	o.n_threads = n_threads;
 	o.pin = 0;

@@ -122,6 +122,30 @@ static void pinned_goes_on(void **state) {
 	rv_context_destroy(ctx);
 }
 
+/* Draft rows keep the version they were evaluated under when they are accepted after a swap. */
+static void drafts_across_a_swap(void **state) {
+	(void)state;
+	rv_context *ctx = open_context(1, 64, 0);
+	rv_row rows[3];
+	float plainly[N_VOCAB];
+	const int32_t path[] = {1, 2, 3};
+	use(ctx, adapters[0]);
+	go_on(ctx, 0, 0, 23);
+	go_on(ctx, 1, 0, 20);
+	const uint64_t older = rv_seq_adapter_version(ctx, 1);
+	for (int i = 0; i < 3; i++)
+		rows[i] = (rv_row){token(0, 20 + i), 1, 20 + i, i, SET, RV_ROW_LOGITS};
+	assert_ok(rv_context_eval(ctx, rows, 3));
+	use(ctx, adapters[1]);
+	memcpy(plainly, go_on(ctx, 0, 0, 5), sizeof plainly);
+	assert_ok(rv_seq_accept(ctx, 1, path, 3));
+	assert_int_equal(rv_seq_adapter_version(ctx, 1), older);
+	assert_true(same(go_on(ctx, 1, 0, 5), plainly));
+	assert_int_equal(rv_seq_adapter_version(ctx, 1), RV_ADAPTER_MIXED);
+	assert_false(same(plainly, cold[0][0]));
+	rv_context_destroy(ctx);
+}
+
 /* What a sequence took from the cache decides under which version its prompt ends. */
 static void attached_under_one_version(void **state) {
 	(void)state;
@@ -187,6 +211,7 @@ int main(void) {
 	        cmocka_unit_test(mixed_is_not_pure),
 	        cmocka_unit_test(pinned_goes_on),
 	        cmocka_unit_test(attached_under_one_version),
+	        cmocka_unit_test(drafts_across_a_swap),
 	        cmocka_unit_test(saved_sequences),
 	};
 	return cmocka_run_group_tests(tests, open_model, close_model);
