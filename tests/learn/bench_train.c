@@ -155,7 +155,8 @@ static void keep(samples *s, int64_t i, stamp from, stamp to) {
 static rv_status measure(rv_trainer *t, rv_threads *threads, const bench_options *o) {
 	const rv_trainer_options *to = rv_trainer_get_options(t);
 	const rv_hparams *hp = rv_trainer_hparams(t);
-	const int64_t piece = to->n_ctx < 512 ? 512 / to->n_ctx : 1, n_tok = o->n_seqs * to->n_ctx;
+	const int64_t piece = to->n_ctx < to->piece_tokens ? to->piece_tokens / to->n_ctx : 1,
+	              n_tok = o->n_seqs * to->n_ctx;
 	static products p;
 	product_job job = {.p = &p};
 	int32_t *tokens;

@@ -318,6 +318,49 @@ static rv_ewc *memory_of(const rv_model *model) {
 	return e;
 }
 
+/* The gradient an update went down, from the step it made: with both betas 0 and epsilon 1 that is
+ * rate g / (|g| + 1). What is over the loss's own gradient is lambda F (theta - anchor). */
+static void penalty_in_update(void **state) {
+	(void)state;
+	static float loss_gradient[1 << 13], before[1 << 13];
+	const double rate = 0.01, lambda = 3;
+	rv_trainer_options o = fix_options();
+	rv_ewc *e;
+	double most = 0, worst = 0, wrong = 0;
+	o.beta1 = o.beta2 = o.weight_decay = o.clip = 0;
+	o.epsilon = 1;
+	o.schedule = (rv_schedule){.kind = RV_SCHEDULE_CONSTANT, .peak = rate};
+	rv_trainer *t = fix_trainer(&o);
+	assert_ok(rv_ewc_create(&e, t, 0));
+	fix_batch(tokens, 1);
+	assert_ok(rv_ewc_observe(e, t, tokens, NULL, FIX_SEQS));
+	fix_train(t, 0, 20); /* away from the anchor */
+	assert_ok(rv_trainer_set_ewc(t, e, lambda));
+	fix_batch(tokens, 30);
+	assert_ok(rv_trainer_accumulate(t, tokens, NULL, FIX_SEQS));
+	const int64_t i = 5; /* a matrix */
+	const rv_train_tensor x = rv_trainer_tensor(t, i);
+	const rv_ewc_tensor h = rv_ewc_tensor_at(e, i);
+	const int64_t n = x.rows * x.cols;
+	assert_true(n > 500 && n <= 1 << 13 && strcmp(x.name, h.name) == 0);
+	assert_ok(rv_trainer_gradient(t, i, loss_gradient));
+	memcpy(before, x.data, (size_t)n * sizeof *before);
+	assert_ok(rv_trainer_update(t, NULL));
+	for (int64_t j = 0; j < n; j++) {
+		const double d = ((double)before[j] - (double)x.data[j]) / rate, g = d / (1 - fabs(d));
+		const double held =
+		        lambda * (double)h.fisher[j] * ((double)before[j] - (double)h.anchor[j]);
+		most = fmax(most, fabs(held));
+		worst = fmax(worst, fabs(g - (double)loss_gradient[j] - held));
+		wrong = fmax(wrong, fabs(g - (double)loss_gradient[j] - 1.1 * held));
+	}
+	if (!(most > 1e-4 && worst < 0.03 * most))
+		fail_msg("%s: penalty's gradient %g, wrong by %g", x.name, most, worst);
+	assert_true(wrong > 2 * worst); /* a tenth too much would be seen */
+	rv_trainer_destroy(t);
+	rv_ewc_destroy(e);
+}
+
 /* Full training, and LoRA held by its products: less is forgotten, the more lambda the less. */
 static void forgets_less(void **state) {
 	(void)state;
@@ -521,6 +564,7 @@ int main(void) {
 	        cmocka_unit_test(derivative_of_penalties),
 	        cmocka_unit_test(fisher),
 	        cmocka_unit_test(threads_change_no_bit),
+	        cmocka_unit_test(penalty_in_update),
 	        cmocka_unit_test(forgets_less),
 	        cmocka_unit_test(product_penalty),
 	        cmocka_unit_test(refused),
