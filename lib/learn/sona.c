@@ -163,7 +163,6 @@ static rv_status open_parts(rv_sona *s, const char *dir) {
 		RV_TRY(rv_uuid_entropy(&s->rng));
 	RV_TRY(rv_realtime_init(&s->realtime, &o->rules));
 	RV_TRY(RV_ALLOC(&s->examples, RV_SONA_EXAMPLES, "router's examples"));
-	RV_TRY(RV_ALLOC(&s->fresh, RV_SONA_FRESH, "ids"));
 	RV_TRY(rv_adapter_slot_create(&s->slot, s->model));
 	RV_TRY(rv_instant_create(&s->instant, s->model, &o->micro, &o->instant_how, s->slot));
 	RV_TRY(rv_trajectory_ring_create(&s->ring, &o->ring));
@@ -198,7 +197,6 @@ static rv_status release(rv_sona *s) {
 	rv_replay_destroy(s->state.old);
 	rv_free(s->state.draft);
 	rv_free(s->examples);
-	rv_free(s->fresh);
 	rv_free(s->dir);
 	rv_model_release(s->o.deep.draft);
 	rv_model_release(s->model);
@@ -333,8 +331,7 @@ void rv_sona_count_bytes(rv_sona *s, rv_sona_bytes *out) {
 	pthread_mutex_lock(&s->lock);
 	for (const rv_sona_attachment *a = s->attachments; a; a = a->next)
 		part[RV_SONA_BYTES_CAPTURE] += rv_capture_bytes(a->capture);
-	part[RV_SONA_BYTES_REQUESTS] =
-	        sizeof *s + RV_SONA_FRESH * sizeof *s->fresh + rv_sona_records_bytes(s);
+	part[RV_SONA_BYTES_REQUESTS] = sizeof *s + rv_sona_records_bytes(s);
 	pthread_mutex_unlock(&s->lock);
 	for (int i = 0; i < RV_SONA_BYTES_PARTS; i++)
 		out->total += part[i];

@@ -7,14 +7,30 @@
 
 /* ---- index: edges from new patterns to those they are like ---- */
 
-/* Takes the ids stored since the last pass over. */
-static int64_t take_fresh(rv_sona *s, char (*ids)[RV_UUID_TEXT]) {
-	pthread_mutex_lock(&s->lock);
-	int64_t n = s->n_fresh < RV_SONA_FRESH ? s->n_fresh : RV_SONA_FRESH;
-	memcpy(ids, s->fresh, (size_t)n * sizeof *ids);
-	s->n_fresh = 0;
-	pthread_mutex_unlock(&s->lock);
-	return n;
+typedef struct fresh {
+	rv_sona *s;
+	char (*ids)[RV_UUID_TEXT]; /* [RV_SONA_FRESH] */
+	int64_t *keys;
+	int64_t n;
+} fresh;
+
+static rv_status take_row(void *user, const rv_db_row *row) {
+	fresh *f = user;
+	const char *id = rv_row_text(row, 1);
+	if (!id || strlen(id) >= RV_UUID_TEXT)
+		return rv_row_damaged(row, "its id");
+	memcpy(f->ids[f->n], id, strlen(id) + 1);
+	f->keys[f->n++] = rv_row_int(row, 0);
+	return RV_OK;
+}
+
+static rv_status read_fresh(void *user, rv_db *db) {
+	fresh *f = user;
+	return RV_DB_QUERY(db, "trajectories", take_row, f,
+	                   "SELECT key, trajectory_id FROM trajectories"
+	                   " WHERE variant = ?1 AND key > ?2 ORDER BY key LIMIT ?3",
+	                   RV_TEXT(rv_bank_variant_name(f->s->o.variant)), RV_INT(f->s->state.indexed),
+	                   RV_INT(RV_SONA_FRESH));
 }
 
 static rv_status link_pattern(rv_sona *s, const char *id, int64_t *n_edges) {
@@ -45,21 +61,28 @@ static rv_status link_pattern(rv_sona *s, const char *id, int64_t *n_edges) {
 	return st;
 }
 
+static rv_status link_fresh(rv_sona_pass *p, fresh *f, rv_sona_part_report *r, int64_t *n_edges) {
+	RV_TRY(RV_ALLOC(&f->ids, RV_SONA_FRESH, "ids"));
+	RV_TRY(RV_ALLOC(&f->keys, RV_SONA_FRESH, "keys"));
+	RV_TRY(rv_store_read(f->s->store, read_fresh, f));
+	for (; r->n < f->n && !rv_sona_pass_over(p); r->n++) {
+		RV_TRY(link_pattern(f->s, f->ids[r->n], n_edges));
+		f->s->state.indexed = f->keys[r->n];
+	}
+	return RV_OK;
+}
+
 static rv_status part_index(rv_sona_pass *p, rv_sona_part_report *r) {
-	rv_sona *s = p->s;
-	char(*ids)[RV_UUID_TEXT];
+	fresh f = {.s = p->s};
 	int64_t n_edges = 0;
-	if (!s->bank)
+	if (!p->s->bank)
 		return rv_sona_say(r, RV_PART_NA, "no store, no patterns");
-	RV_TRY(RV_ALLOC(&ids, RV_SONA_FRESH, "ids"));
-	int64_t n = take_fresh(s, ids);
-	rv_status st = RV_OK;
-	for (; r->n < n && st == RV_OK && !rv_sona_pass_over(p); r->n++)
-		st = link_pattern(s, ids[r->n], &n_edges);
-	rv_free(ids);
+	rv_status st = link_fresh(p, &f, r, &n_edges);
+	rv_free(f.ids);
+	rv_free(f.keys);
 	RV_TRY(st);
-	r->after = (double)rv_bank_count(s->bank);
-	return rv_sona_say(r, n ? RV_PART_DONE : RV_PART_NOTHING,
+	r->after = (double)rv_bank_count(p->s->bank);
+	return rv_sona_say(r, r->n ? RV_PART_DONE : RV_PART_NOTHING,
 	                   "%lld new patterns, %lld edges to what they are like; %lld patterns in all",
 	                   (long long)r->n, (long long)n_edges, (long long)r->after);
 }

@@ -25,7 +25,7 @@ enum {
 	RV_SONA_EXAMPLES = 1024, /* of the router, the last */
 	RV_SONA_RATED = 512,     /* pairs (likelihood, quality), the last */
 	RV_SONA_TEXT = 1 << 14,  /* bytes of a task or an answer that are kept */
-	RV_SONA_FRESH = 1024,    /* patterns stored since the last pass that are remembered */
+	RV_SONA_FRESH = 1024,    /* new patterns that a pass looks at */
 	RV_SONA_FEATURES =
 	        RV_FASTGRNN_QUERY + RV_FASTGRNN_POLICY + 2 * RV_FASTGRNN_SLOTS /* of a trajectory */
 };
@@ -93,6 +93,7 @@ typedef struct rv_sona_state {
 	int64_t generation;
 	int next_made; /* the next generation's folder is there, begun by a part of this pass */
 	int64_t n_passes[RV_SONA_LOOPS], last_ms[RV_SONA_LOOPS];
+	int64_t indexed;      /* key of the last pattern whose likes were looked for */
 	int64_t tuned_ms;     /* its time: numbers are of this process */
 	uint64_t tuned;       /* number in the ring of the last request that was trained on */
 	uint64_t tried;       /* likewise, of the last that training looked at */
@@ -129,8 +130,6 @@ struct rv_sona {
 	int64_t n_slot[RV_FASTGRNN_SLOTS];
 	float rated[RV_SONA_RATED][2]; /* likelihood, quality */
 	int64_t n_rated_pairs;         /* ever */
-	char (*fresh)[RV_UUID_TEXT];   /* [RV_SONA_FRESH] */
-	int64_t n_fresh;
 	rv_sona_stats stats;
 	int64_t pass_requests[RV_SONA_LOOPS]; /* stats.n_ended at the last pass */
 

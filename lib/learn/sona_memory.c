@@ -204,10 +204,12 @@ static json_t *ids(const int32_t *tokens, int64_t n) {
 	return array;
 }
 
-/* The tokens, so that another process can learn from them too. */
+/* Rating, plan and tokens, so that another process can learn from them too. */
 static char *metadata(rv_sona *s, const rv_sona_record *r, int32_t *buffer) {
 	rv_served served;
-	json_t *o = json_pack("{s:s}", "quality_source", rv_quality_name(r->source));
+	json_t *o = json_pack("{s:s, s:f, s:s, s:I}", "quality_source", rv_quality_name(r->source),
+	                      "rated", r->quality, "kv_policy", r->plan.kv_policy, "tail_tokens",
+	                      (json_int_t)r->plan.tail_tokens);
 	if (isfinite(r->likelihood))
 		json_object_set_new(o, "likelihood", json_real(r->likelihood));
 	if (r->number && rv_trajectory_ring_read(s->ring, r->number, &served, buffer) == RV_OK) {
@@ -299,8 +301,6 @@ static void mark(rv_sona *s, const item *it, int stored) {
 		r->state = stored ? RV_RECORD_STORED : RV_RECORD_RATED;
 	if (r && stored)
 		r->is_stored = 1;
-	if (stored)
-		memcpy(s->fresh[s->n_fresh++ % RV_SONA_FRESH], it->id, RV_UUID_TEXT);
 	pthread_mutex_unlock(&s->lock);
 }
 

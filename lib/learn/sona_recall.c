@@ -32,9 +32,11 @@ static rv_status push_served(recalling *c, const rv_db_row *row, const json_t *m
 	const char *request = rv_row_text(row, 1), *session = rv_row_text(row, 2);
 	const char *source = json_string_value(json_object_get(metadata, "quality_source"));
 	const json_t *likelihood = json_object_get(metadata, "likelihood");
+	const double rated = json_number_value(json_object_get(metadata, "rated"));
+	const int is_rated = json_is_number(json_object_get(metadata, "rated")) && rv_quality_ok(rated);
 	const rv_quality_source known = rv_quality_by_name(source);
 	rv_served served = {.time_ms = rv_row_int(row, 3),
-	                    .quality = rv_row_real(row, 4),
+	                    .quality = is_rated ? rated : rv_row_real(row, 4),
 	                    .source = known < RV_QUALITY_COUNT ? known : RV_QUALITY_NONE,
 	                    .likelihood = json_is_number(likelihood) ? json_number_value(likelihood)
 	                                                             : (double)NAN,

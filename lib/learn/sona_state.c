@@ -220,13 +220,13 @@ static rv_status save_file(const moving *m, const state_file *f, json_t *list) {
 static json_t *small_numbers(const rv_sona *s) {
 	const rv_sona_state *state = &s->state;
 	const rv_micro_lora_options *micro = &s->o.micro;
-	json_t *o = json_pack("{s:i, s:I, s:s, s:s, s:s, s:I, s:b, s:f, s:f, s:f, s:I}", "format",
+	json_t *o = json_pack("{s:i, s:I, s:s, s:s, s:s, s:I, s:b, s:f, s:f, s:f, s:I, s:I}", "format",
 	                      FORMAT, "generation", (json_int_t)(state->generation + 1), "model_sha256",
 	                      s->model_sha256, "variant", rv_bank_variant_name(s->o.variant), "site",
 	                      rv_site_name(micro->site), "rank", (json_int_t)micro->rank, "ewc_whole",
 	                      state->ewc_whole, "likelihood_slope", state->slope, "likelihood_offset",
 	                      state->offset, "quality_sum", state->quality_sum, "tuned_ms",
-	                      (json_int_t)state->tuned_ms);
+	                      (json_int_t)state->tuned_ms, "indexed", (json_int_t)state->indexed);
 	json_t *layers = json_array();
 	for (int i = 0; i < micro->n_layers; i++)
 		json_array_append_new(layers, json_integer(micro->layers[i]));
@@ -360,6 +360,7 @@ static rv_status read_numbers(rv_sona *s, const json_t *o, const char *where) {
 	RV_TRY(read_finite(o, where, "likelihood_offset", &state->offset));
 	RV_TRY(read_finite(o, where, "quality_sum", &state->quality_sum));
 	RV_TRY(rv_json_int(o, where, "tuned_ms", 0, INT64_MAX, &state->tuned_ms));
+	RV_TRY(rv_json_int(o, where, "indexed", 0, INT64_MAX, &state->indexed));
 	for (int i = 0; i < RV_SONA_LOOPS; i++) {
 		const json_t *loop = json_object_get(o, rv_sona_loop_names[i]);
 		RV_TRY(rv_json_int(loop, where, "passes", 0, INT64_MAX, &state->n_passes[i]));

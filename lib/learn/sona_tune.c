@@ -13,8 +13,15 @@ enum { HELD_OUT = 5 /* one in so many, chosen by its id */, OBSERVED = 8 };
 
 /* ---- recent requests as sequences ---- */
 
-/* Prompt and right answer in a sequence of their own; predictions of the answer weigh its quality. */
-static void put_served(rv_deep_text *t, int held, const rv_served *v) {
+typedef struct packing {
+	rv_deep_text *text;
+	int64_t used[2]; /* tokens of the last sequence */
+} packing;
+
+/* Prompt and right answer, an end token behind them where there is room, whole in a sequence; what
+ * stands before an end token is not seen behind it. Predictions of the answer weigh its quality. */
+static void put_served(packing *p, int held, const rv_served *v) {
+	rv_deep_text *t = p->text;
 	const int64_t row = t->n_ctx + 1;
 	const int32_t *answer = v->correction ? v->correction : v->answer;
 	int64_t n_answer = v->correction ? v->n_correction : v->n_answer;
@@ -22,15 +29,19 @@ static void put_served(rv_deep_text *t, int held, const rv_served *v) {
 	int64_t n_prompt = cut > 0 ? v->n_prompt - cut : v->n_prompt;
 	if (n_prompt < 1 || n_answer < 1)
 		return; /* an answer that does not fit with a token before it */
-	int32_t *tokens = t->tokens[held] + t->n[held] * row;
-	float *weights = t->weights[held] + t->n[held] * t->n_ctx;
-	for (int64_t i = 0; i < row; i++)
-		tokens[i] = t->end;
+	if (t->n[held] == 0 || p->used[held] + n_prompt + n_answer > row) {
+		for (int64_t i = 0; i < row; i++)
+			t->tokens[held][t->n[held] * row + i] = t->end;
+		t->n[held]++;
+		p->used[held] = 0;
+	}
+	int32_t *tokens = t->tokens[held] + (t->n[held] - 1) * row + p->used[held];
+	float *weights = t->weights[held] + (t->n[held] - 1) * t->n_ctx + p->used[held];
 	memcpy(tokens, v->prompt + v->n_prompt - n_prompt, (size_t)n_prompt * sizeof *tokens);
 	memcpy(tokens + n_prompt, answer, (size_t)n_answer * sizeof *tokens);
 	for (int64_t i = 0; i < n_answer; i++)
 		weights[n_prompt + i - 1] = v->correction ? 1 : (float)v->quality;
-	t->n[held]++;
+	p->used[held] += n_prompt + n_answer + 1;
 	t->n_items[held]++;
 }
 
@@ -44,6 +55,7 @@ static rv_status read_ring(rv_sona *s, rv_deep_text *t, int32_t *buffer, uint64_
                            int64_t *newest_ms) {
 	uint64_t oldest;
 	rv_served v;
+	packing p = {.text = t};
 	rv_trajectory_ring_range(s->ring, &oldest, newest);
 	for (uint64_t i = oldest; i > 0 && i <= *newest; i++) {
 		rv_status st = rv_trajectory_ring_read(s->ring, i, &v, buffer);
@@ -53,7 +65,7 @@ static rv_status read_ring(rv_sona *s, rv_deep_text *t, int32_t *buffer, uint64_
 		*newest_ms = v.time_ms;
 		int held = rv_crc32(0, v.request_id, RV_UUID_TEXT - 1) % HELD_OUT == 0;
 		if (is_good(s, &v) && (held || i > s->state.tuned))
-			put_served(t, held, &v);
+			put_served(&p, held, &v);
 	}
 	return RV_OK;
 }
