@@ -35,19 +35,19 @@ const char *rv_shift_domain_name(int domain) {
 typedef struct sink {
 	rv_shift_stream *s;
 	rv_shift_docs *a, *b;
-	int64_t limit; /* of either; 0: none */
+	int64_t limit_a, limit_b; /* documents; 0: none */
 	int domain, n;
 	const char *file;
 } sink;
 
 static int is_full(const sink *k) {
-	return k->limit > 0 && k->a->n >= k->limit && k->b->n >= k->limit;
+	return k->limit_a > 0 && k->a->n >= k->limit_a && k->b->n >= k->limit_b;
 }
 
 static rv_status push(sink *k, rv_shift_doc doc) {
-	rv_shift_docs *to = k->n++ % 2 ? k->b : k->a;
-	if (k->limit > 0 && to->n >= k->limit)
-		return RV_OK;
+	const int full_a = k->limit_a > 0 && k->a->n >= k->limit_a,
+	          full_b = k->limit_b > 0 && k->b->n >= k->limit_b;
+	rv_shift_docs *to = (k->n++ % 2 && !full_b) || full_a ? k->b : k->a;
 	if (to->n == to->cap) {
 		RV_TRY(RV_GROW(&to->items, to->cap, 2 * to->cap + 64, "documents"));
 		to->cap = 2 * to->cap + 64;
@@ -224,9 +224,15 @@ static const char *const old_files[RV_SHIFT_N_OLD] = {
 };
 
 static rv_status read_old(rv_shift_stream *s, const char *root, int domain, rv_shift_docs *judged,
-                          rv_shift_docs *replayed, int64_t limit) {
+                          rv_shift_docs *replayed, const rv_shift_sizes *sizes) {
 	char path[4096];
-	sink k = {.s = s, .a = judged, .b = replayed, .domain = domain, .limit = limit, .file = path};
+	sink k = {.s = s,
+	          .a = judged,
+	          .b = replayed,
+	          .domain = domain,
+	          .limit_a = sizes->old,
+	          .limit_b = sizes->replay,
+	          .file = path};
 	RV_TRY(path_of(path, sizeof path, root, old_files[domain]));
 	switch (domain) {
 	case RV_SHIFT_ROUTING:
@@ -275,11 +281,11 @@ static rv_status append(rv_shift_docs *to, const rv_shift_docs *from) {
 	return RV_OK;
 }
 
-static rv_status read_old_domains(rv_shift_stream *s, const char *root, int64_t limit) {
+static rv_status read_old_domains(rv_shift_stream *s, const char *root, const rv_shift_sizes *sizes) {
 	rv_status status = RV_OK;
 	for (int d = 0; d < RV_SHIFT_N_OLD && status == RV_OK; d++) {
 		rv_shift_docs judged = {0}, replayed = {0};
-		status = read_old(s, root, d, &judged, &replayed, limit);
+		status = read_old(s, root, d, &judged, &replayed, sizes);
 		if (status == RV_OK)
 			status = append(&s->old, &judged);
 		if (status == RV_OK)
@@ -314,7 +320,7 @@ rv_status rv_shift_stream_open(rv_shift_stream *s, const char *root, const rv_mo
 	RV_TRY(read_writers(s, root, tune_writers, COUNT(tune_writers), &s->tune, sizes->tune));
 	RV_TRY(read_writers(s, root, held_writers, COUNT(held_writers), &s->held, sizes->held));
 	s->n_stream = sizes->stream < s->pool.n ? sizes->stream : s->pool.n;
-	return read_old_domains(s, root, sizes->old);
+	return read_old_domains(s, root, sizes);
 }
 
 void rv_shift_stream_close(rv_shift_stream *s) {

@@ -4,7 +4,7 @@
  * the document form of that folder. nano was trained on generated requests alone. The stream is a
  * seeded sample of the files of some writers; the files of two others are left out, one to choose
  * learning rates by, one to be judged on. Old: documents of the kinds nano was trained on, held out of
- * its training (the small sets of datasets/); every other one can be replayed, the rest are judged on.
+ * its training (the small sets of datasets/); some are judged on, others can be replayed.
  */
 #ifndef RV_LAB_SHIFT_STREAM_H
 #define RV_LAB_SHIFT_STREAM_H
@@ -45,7 +45,7 @@ typedef struct rv_shift_docs {
 
 typedef struct rv_shift_sizes {
 	int64_t stream, held, tune; /* requests */
-	int64_t old;                /* documents of a domain, judged on; as many can be replayed */
+	int64_t old, replay;        /* documents of a domain: judged on; that can be replayed */
 } rv_shift_sizes;
 
 typedef struct rv_shift_stream {

@@ -2,13 +2,14 @@
 
 #include "lab/sona_place.h"
 
-enum { PER_PASS = 32 /* requests from one background pass to the next */ };
+/* Requests from one background pass to the next, and what a pass trains. */
+enum { PER_PASS = 50, STEPS = 6, BATCH = 4 };
 #define HOUR_MS INT64_C(3600000)
 #define MINUTE_MS INT64_C(60000)
 
 /* Found on the requests that are for choosing, under a seed that no point has. */
 #define INSTANT_LR 0.01
-#define TUNING_RATE 3e-3
+#define TUNING_RATE 1e-3
 
 rv_status rv_sona_micro_of(const rv_sona_knobs *knobs, int64_t n_layers, rv_micro_lora_options *out) {
 	rv_micro_lora_options m = rv_micro_lora_defaults();
@@ -27,8 +28,8 @@ rv_status rv_sona_micro_of(const rv_sona_knobs *knobs, int64_t n_layers, rv_micr
 
 static void usual(const rv_sona_knobs *knobs, int64_t n_stream, rv_sona_serving *s) {
 	rv_sona_options *o = &s->options;
-	rv_sona_tuning tuning = {.steps = PER_PASS / 4,
-	                         .batch = 4,
+	rv_sona_tuning tuning = {.steps = STEPS,
+	                         .batch = BATCH,
 	                         .n_ctx = RV_SHIFT_CTX,
 	                         .rate = TUNING_RATE,
 	                         .lambda = knobs->lambda < 0 ? 1 : knobs->lambda,
@@ -42,7 +43,6 @@ static void usual(const rv_sona_knobs *knobs, int64_t n_stream, rv_sona_serving 
 	o->loops[RV_SONA_DEEP] = (rv_sona_trigger){.every_n = n_stream / 2, .parts = RV_SONA_ALL_PARTS};
 	s->interval_ms = MINUTE_MS;
 	s->rating = RV_SONA_RATED_CORRECTION;
-	s->remember = 1;
 	s->seed = knobs->seed;
 }
 
@@ -85,9 +85,9 @@ static void change(rv_sona_arm arm, rv_sona_serving *s) {
 	case RV_SONA_ARM_background:
 		o->instant = 0;
 		break;
-	case RV_SONA_ARM_deep:
+	case RV_SONA_ARM_deep: /* what it works on is what was indexed */
 		o->instant = 0;
-		background_off(s);
+		o->loops[RV_SONA_BACKGROUND].parts = RV_SONA_PART(RV_BACKGROUND_INDEX);
 		deep_on(s);
 		break;
 	case RV_SONA_ARM_all:
@@ -150,6 +150,9 @@ rv_status rv_sona_arm_serving(rv_sona_arm arm, const rv_sona_knobs *knobs, int64
 	RV_TRY(rv_sona_micro_of(knobs, n_layers, &out->options.micro));
 	usual(knobs, n_stream, out);
 	out->options.plaintext = 1;
+	out->remember = 1;
 	change(arm, out);
+	out->remember &=
+	        out->options.loops[RV_SONA_BACKGROUND].on || out->options.loops[RV_SONA_DEEP].on;
 	return RV_OK;
 }

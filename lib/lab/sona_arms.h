@@ -18,8 +18,8 @@ typedef struct rv_sona_knobs {
 #define RV_SONA_ARMS(X)                                                                                \
 	X(nothing, "no loop")                                                                          \
 	X(instant, "the instant loop alone")                                                           \
-	X(background, "the background loop alone, every 32 requests")                                  \
-	X(deep, "the deep loop alone, once at the middle and once at the end")                         \
+	X(background, "the background loop alone, every 50 requests")                                  \
+	X(deep, "the deep loop, at the middle and the end; background indexes only")                   \
 	X(both, "instant and background")                                                              \
 	X(all, "all three")                                                                            \
 	X(task, "both; a wrong answer is not corrected, only right ones are learnt")                   \

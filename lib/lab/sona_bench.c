@@ -114,13 +114,19 @@ rv_status rv_sona_bench_fit(rv_sona_bench *b, int full, const rv_sona_knobs *kno
 
 /* ---- while serving ---- */
 
+/* Of one arm the way is shown, of its variations where they end. */
+static int is_served_usually(const rv_sona_knobs *k) {
+	return k->lr <= 0 && k->lambda < 0 && k->replay < 0 && strcmp(k->layers, "base") == 0 &&
+	       k->site == RV_SITE_ATTN_OUT && k->rank == 4;
+}
+
 rv_status rv_sona_bench_serve(rv_sona_bench *b, rv_sona_arm arm, const rv_sona_knobs *knobs,
                               rv_sona_learnt *out) {
 	rv_sona_serving serving;
 	*out = (rv_sona_learnt){0};
 	RV_TRY(rv_sona_arm_serving(arm, knobs, rv_model_hparams(b->model)->n_layers, b->stream.n_stream,
 	                           &serving));
-	serving.n_looks = b->n_looks;
+	serving.n_looks = is_served_usually(knobs) ? b->n_looks : 1;
 	serving.options.n_threads = b->config->n_threads;
 	RV_TRY(rv_sona_serve(b->config, b->model, &b->stream, &b->scorer, &b->fitter.replay, &serving,
 	                     &out->served));

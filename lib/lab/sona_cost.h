@@ -17,17 +17,19 @@ typedef struct rv_sona_cost {
 	int64_t n_vocab;
 } rv_sona_cost;
 
-/* Times of one request, s. */
+/* Medians, s. */
 typedef struct rv_sona_cost_sample {
-	double decode[3]; /* RV_SONA_COST_TOKENS tokens; as ctx */
-	double learn;     /* what the instant loop took at the request's end; NaN: no local gradient */
+	double token[3]; /* a token decoded; as ctx */
+	double learn;    /* the instant loop at a request's end; NaN: no local gradient */
 } rv_sona_cost_sample;
 
 /* `cost` is zeroed; close it after a failure too. */
 rv_status rv_sona_cost_open(rv_sona_cost *cost, const rv_run_config *config, rv_model *model,
                             const rv_micro_lora_options *micro);
 void rv_sona_cost_close(rv_sona_cost *cost);
-/* One request of random tokens under the seed. */
-rv_status rv_sona_cost_measure(rv_sona_cost *cost, uint64_t seed, rv_sona_cost_sample *out);
+enum { RV_SONA_COST_REQUESTS = 64 };
+/* 1..RV_SONA_COST_REQUESTS requests of random tokens under the seed, after one that is not counted. */
+rv_status rv_sona_cost_measure(rv_sona_cost *cost, uint64_t seed, int n_requests,
+                               rv_sona_cost_sample *out);
 
 #endif

@@ -18,7 +18,7 @@ typedef enum rv_sona_rating {
 #undef RV_SONA_RATING_ID
 } rv_sona_rating;
 
-enum { RV_SONA_LOOKS = 6 }; /* at most: after each sixth of the stream */
+enum { RV_SONA_LOOKS = 4 }; /* at most: after each quarter of the stream */
 
 typedef struct rv_sona_serving {
 	rv_sona_options options; /* its clock is replaced */

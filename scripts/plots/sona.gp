@@ -48,14 +48,14 @@ do for [form in 'svg png'] {
 	unset label 9
 
 	set title 'Held-out requests right, over the stream'
-	set xlabel 'sixths of the stream' textcolor rgb ink
+	set xlabel 'quarters of the stream' textcolor rgb ink
 	set ylabel '%' textcolor rgb ink
-	set xrange [-0.2:6.2]
+	set xrange [-0.2:4.2]
 	if (n_loops < 1) {
 		eval none('not in this profile')
-		plot [0:6] [0:1] 2 notitle
+		plot [0:4] [0:1] 2 notitle
 	} else {
-	start(a) = sprintf("%s | awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; print \"x\ty\"; next } { print \"0\t\" $at[\"held_right_pct\"] - $at[\"gain_pct\"]; for (i = 1; i <= 6; i++) if ($at[\"held_at_\" i] != \"NaN\") print i \"\t\" $at[\"held_at_\" i] }'", of(a))
+	start(a) = sprintf("%s | awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; print \"x\ty\"; next } { print \"0\t\" $at[\"held_right_pct\"] - $at[\"gain_pct\"]; for (i = 1; i <= 4; i++) if ($at[\"held_at_\" i] != \"NaN\") print i \"\t\" $at[\"held_at_\" i] }'", of(a))
 	plot for [i = 1:words(timed)] start(word(timed, i)) using (column('x')):(column('y')) \
 		with linespoints lw 2 pt 7 lc rgb colour[i + 1] title word(timed, i)
 	}
