@@ -231,9 +231,7 @@ static void threads_change_no_bit(void **state) {
 	(void)state;
 	rv_ewc *e[3];
 	rv_trainer *t[3];
-	static const struct {
-		int threads, slices, rank;
-	} settings[3] = {{1, 4, 0}, {3, 4, 0}, {2, 3, 0}};
+	static const struct { int threads, slices; } settings[3] = {{1, 4}, {3, 4}, {2, 3}};
 	for (int i = 0; i < 3; i++) {
 		rv_trainer_options o = fix_options();
 		o.n_threads = settings[i].threads;
@@ -254,6 +252,16 @@ static void threads_change_no_bit(void **state) {
 			assert_memory_equal(x.fisher, y.fisher,
 			                    (size_t)(x.rows * x.cols) * sizeof(float));
 		}
+	assert_true(fix_same(t[0], t[1]));
+	for (int i = 0; i < 2; i++) { /* and of LoRA held by its products */
+		rv_trainer_options o = fix_options();
+		o.n_threads = settings[i].threads;
+		o.lora_rank = 2;
+		rv_trainer_destroy(t[i]);
+		t[i] = fix_trainer(&o);
+		assert_ok(rv_trainer_set_ewc(t[i], e[0], 10));
+		fix_train(t[i], 0, 3);
+	}
 	assert_true(fix_same(t[0], t[1]));
 	for (int i = 0; i < 3; i++) {
 		rv_trainer_destroy(t[i]);
