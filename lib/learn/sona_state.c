@@ -393,20 +393,28 @@ static rv_status load_all(rv_sona *s, const json_t *o, const char *where) {
 	return st;
 }
 
-rv_status rv_sona_state_load(rv_sona *s) {
-	char *path;
-	json_t *o = NULL;
-	RV_TRY(path_of(&path, s->dir, -1, "state.json"));
-	if (access(path, F_OK) != 0) {
-		rv_free(path);
-		return RV_OK;
-	}
-	rv_status st = rv_json_read(path, MAX_STATE_BYTES, &o);
-	if (st == RV_OK)
-		st = load_all(s, o, path);
+rv_status rv_sona_state_read(rv_sona *s, const char *text, size_t size, const char *name) {
+	json_t *o;
+	RV_TRY(rv_json_parse(text, size, name, &o));
+	rv_status st = load_all(s, o, name);
+	json_decref(o);
 	if (st == RV_ERR_NOT_FOUND) /* a missing key, not a missing file */
 		st = rv_fail_in(RV_ERR_FORMAT, "learning state");
-	json_decref(o);
+	return st;
+}
+
+rv_status rv_sona_state_load(rv_sona *s) {
+	char *path, *text;
+	size_t size;
+	RV_TRY(path_of(&path, s->dir, -1, "state.json"));
+	rv_status st = RV_OK;
+	if (access(path, F_OK) == 0) {
+		st = rv_file_read(path, MAX_STATE_BYTES, &text, &size);
+		if (st == RV_OK) {
+			st = rv_sona_state_read(s, text, size, path);
+			rv_free(text);
+		}
+	}
 	rv_free(path);
 	return st;
 }
