@@ -99,6 +99,17 @@ static rv_status set_layers(const rv_cli_sona *s, const rv_model *model, rv_micr
 	return status;
 }
 
+rv_status rv_cli_sona_place(const rv_cli_sona *s, const rv_model *model, rv_micro_lora_options *micro) {
+	rv_status status = set_layers(s, model, micro);
+	if (status != RV_OK)
+		return rv_fail_in(status, "--sona");
+	status = rv_site_by_name(&micro->site, s->site);
+	if (status != RV_OK)
+		return rv_fail_in(status, "--sona-site");
+	micro->rank = s->rank ? s->rank : micro->rank;
+	return RV_OK;
+}
+
 /* Vectors of what is asked, for the store's patterns. */
 static rv_status open_embedder(rv_cli_sona *s) {
 	char path[4096];
@@ -137,13 +148,10 @@ static int take_adapter(const rv_cli *cli, rv_cli_sona *s, rv_cli_model *load) {
 static int set_options(const rv_cli *cli, rv_cli_sona *s, rv_cli_model *load, const rv_model *model,
                        rv_sona_options *o) {
 	*o = rv_sona_defaults((rv_bank_variant)load->variant);
-	if (set_layers(s, model, &o->micro) != RV_OK)
-		return rv_cli_usage(cli, "--sona: %s", rv_error_message());
-	if (rv_site_by_name(&o->micro.site, s->site) != RV_OK)
-		return rv_cli_usage(cli, "--sona-site: %s", rv_error_message());
+	if (rv_cli_sona_place(s, model, &o->micro) != RV_OK)
+		return rv_cli_usage(cli, "%s", rv_error_message());
 	if (s->session && !rv_uuid_valid(s->session))
 		return rv_cli_usage(cli, "--session: '%s' is no UUID", s->session);
-	o->micro.rank = s->rank ? s->rank : o->micro.rank;
 	o->micro.lr = s->lr < 0 ? o->micro.lr : s->lr;
 	o->micro.seed = o->seed = (uint64_t)cli->common.seed;
 	o->use_likelihood = s->quality == RV_CLI_SONA_LIKELIHOOD;

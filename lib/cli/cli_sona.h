@@ -26,6 +26,9 @@ extern const rv_option rv_cli_sona_options[];
 enum { RV_CLI_SONA_LIKELIHOOD, RV_CLI_SONA_FEEDBACK };
 rv_cli_sona rv_cli_sona_defaults(int quality);
 
+/* Layers, site and rank into `micro`, which holds the variant's. RV_ERR_INVALID names the option. */
+rv_status rv_cli_sona_place(const rv_cli_sona *s, const rv_model *model, rv_micro_lora_options *micro);
+
 /* RV_CLI_GO with `s` opened when it is on (rv_cli_close_sona ends it), or an exit status, already
  * printed. Before the context is made: an adapter of --lora or --variant is taken over from `load`, as
  * the base that learning begins with. */

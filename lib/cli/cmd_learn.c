@@ -1,6 +1,6 @@
 /* ruvltra learn: one pass of a loop over what a store holds, on the clock that is given. */
 #include "base/rng.h"
-#include "cli/cli_model.h"
+#include "cli/cli_sona.h"
 #include "cli/commands.h"
 #include "engine/speculate.h"
 #include "learn/sona.h"
@@ -14,6 +14,7 @@ typedef struct learn_args {
 	double max_seconds, lambda, replay, rate, min_quality;
 	int64_t steps, distill_steps, max_patterns;
 	int variant, plaintext;
+	rv_cli_sona place; /* layers, site and rank alone */
 } learn_args;
 
 enum { BY_DEFAULT = -1 };
@@ -36,6 +37,21 @@ static const rv_option options[] = {
          .offset = AT(variant),
          .choices = rv_cli_variants,
          .help = "whose patterns, hook layers and thresholds"},
+        {.name = "sona",
+         .kind = RV_OPT_STRING,
+         .offset = AT(place.layers),
+         .value_name = "LAYERS",
+         .help = "layers that learn, as they were served with; `auto`: the variant's; `all`"},
+        {.name = "sona-site",
+         .kind = RV_OPT_STRING,
+         .offset = AT(place.site),
+         .value_name = "SITE",
+         .help = "what is adapted there, likewise"},
+        {.name = "sona-rank",
+         .kind = RV_OPT_INT,
+         .offset = AT(place.rank),
+         .max = RV_MICRO_MAX_RANK,
+         .help = "rank of MicroLoRA, likewise; 0: the variant's"},
         {.name = "parts",
          .kind = RV_OPT_STRING,
          .offset = AT(parts),
@@ -220,6 +236,7 @@ static rv_status run_pass(learn_job *j) {
 	rv_sona *sona = NULL;
 	RV_TRY(open_draft(j));
 	rv_sona_options o = sona_options(j);
+	RV_TRY(rv_cli_sona_place(&j->args->place, j->model, &o.micro));
 	RV_TRY(rv_sona_open(&sona, j->model, j->args->store, &o));
 	rv_status st = j->loop == RV_SONA_DEEP ? rv_sona_deep_step(sona, j->now_ms, &j->report)
 	                                       : rv_sona_background_step(sona, j->now_ms, &j->report);
@@ -302,7 +319,9 @@ int rv_cmd_learn(rv_cli *cli) {
 	                   .rate = BY_DEFAULT,
 	                   .lambda = BY_DEFAULT,
 	                   .replay = BY_DEFAULT,
-	                   .min_quality = -1};
+	                   .min_quality = -1,
+	                   .place = rv_cli_sona_defaults(RV_CLI_SONA_FEEDBACK)};
+	args.place.layers = "auto";
 	rv_cli_model load = rv_cli_model_defaults();
 	const rv_option *tables[] = {options, rv_cli_model_options, NULL};
 	void *values[] = {&args, &load};
