@@ -15,7 +15,7 @@ static rv_sona *object(void) {
 	rv_sona_options o = rv_sona_defaults(RV_BANK_VARIANT_BASE);
 	o.seeded = 1;
 	o.tuning.n_ctx = o.deep.tuning.n_ctx = 16;
-	check(rv_sona_open(&s, small_model(2, 64, 64, 1), NULL, &o) == RV_OK);
+	check(rv_sona_open(&s, small_model(2, 320, 64, 1), NULL, &o) == RV_OK);
 	check(rv_strdup(&s->dir, "/nowhere") == RV_OK);
 	memset(s->model_sha256, 'a', sizeof s->model_sha256 - 1);
 	return s;
