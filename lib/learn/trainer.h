@@ -107,9 +107,10 @@ rv_status rv_trainer_adapter(rv_adapter **out, const rv_trainer *t, const rv_mod
                              const char *name);
 /* The run begins anew in the same memory: LoRA as of rv_trainer_create_lora with this `start` (of the
  * same layers, roles and ranks; scales are taken over) or, with NULL, random under `seed`; moments,
- * step, tokens and what was accumulated are cleared, the schedule is `schedule` (NULL: as it was). For
- * many short runs on one model: nothing is decoded or allocated. RV_ERR_INVALID: a trainer of all
- * weights; RV_ERR_MISMATCH: other matrices; on failure nothing is changed. */
+ * step, tokens and what was accumulated are cleared, the schedule is `schedule` (NULL: as it was), what
+ * is held (ewc.h) stays held. For many short runs on one model: nothing is decoded or allocated.
+ * RV_ERR_INVALID: a trainer of all weights; RV_ERR_MISMATCH: other matrices; on failure nothing is
+ * changed. */
 rv_status rv_trainer_restart(rv_trainer *t, const rv_adapter *start, int64_t seed,
                              const rv_schedule *schedule);
 
@@ -150,10 +151,11 @@ void rv_trainer_set_record(rv_trainer *t, void (*record)(void *user, const rv_tr
                            void *user);
 
 /* tokens: [n_seqs, n_ctx + 1]: position i of a sequence predicts token i + 1. weights: [n_seqs, n_ctx]
- * weight of each prediction in the loss (>= 0), or NULL: all 1. Adds the gradient to what was
- * accumulated since the last update. Memory does not depend on n_seqs. RV_ERR_INVALID names sequence
- * and position of a token outside the vocabulary or a bad weight. RV_ERR_NUMERIC: the loss is not
- * finite, step and sequence are named, what was accumulated is dropped, weights are as before. */
+ * weight of each prediction in the loss (>= 0), or NULL: all 1; what no weight asks for (logits, the
+ * ends of filled-up sequences) is not computed. Adds the gradient to what was accumulated since the
+ * last update. Memory does not depend on n_seqs. RV_ERR_INVALID names sequence and position of a token
+ * outside the vocabulary or a bad weight. RV_ERR_NUMERIC: the loss is not finite, step and sequence are
+ * named, what was accumulated is dropped, weights are as before. */
 rv_status rv_trainer_accumulate(rv_trainer *t, const int32_t *tokens, const float *weights,
                                 int64_t n_seqs);
 /* One AdamW update from what was accumulated. RV_ERR_NUMERIC: a gradient is not finite, step and tensor
