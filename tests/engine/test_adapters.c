@@ -376,6 +376,9 @@ static void bad_files(void **state) {
 	rv_model *model;
 	rv_adapter *adapter;
 	assert_ok(rv_model_open(&model, base, NULL));
+	rv_context *serving = open_context(model, RV_BACKEND_SIMD, 1);
+	float *before = new_logits(), *after = new_logits();
+	eval_alone(serving, 0, 0, before);
 	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
 		write_adapter(temp_path(path, "bad.gguf"), 1, 4, &faults[i]);
 		assert_int_not_equal(rv_adapter_open(&adapter, path, model), RV_OK);
@@ -386,6 +389,12 @@ static void bad_files(void **state) {
 	assert_int_not_equal(rv_adapter_open(&adapter, base, model), RV_OK);
 	write_adapter(path, 1, NAN, &good);
 	assert_int_not_equal(rv_adapter_open(&adapter, path, model), RV_OK);
+	/* The model serves on as before. */
+	eval_alone(serving, 0, 0, after);
+	assert_memory_equal(before, after, (size_t)N_TOKENS * 3072 * sizeof *before);
+	rv_context_destroy(serving);
+	rv_free(before);
+	rv_free(after);
 	/* An adapter for this shape does not fit another. */
 	char other[1024];
 	rv_hparams hp = shape();
