@@ -226,8 +226,8 @@ typedef struct scale {
 } scale;
 static const scale scales[RV_PROFILE_COUNT] = {
         [RV_PROFILE_SMOKE] = {{{24, 16, 0, 2, 2}, 1}, 2, 0},
-        [RV_PROFILE_QUICK] = {{{200, 100, 0, 4, 20}, 1}, 4, 4},
-        [RV_PROFILE_FULL] = {{{600, 300, 300, 15, 60}, RV_SONA_LOOKS}, 16, 64},
+        [RV_PROFILE_QUICK] = {{{200, 100, 0, 8, 20}, 1}, 4, 4},
+        [RV_PROFILE_FULL] = {{{600, 300, 300, 30, 60}, RV_SONA_LOOKS}, 16, 64},
 };
 
 static rv_status prepare(const rv_experiment *exp, const rv_run_config *config, rv_inputs *in) {

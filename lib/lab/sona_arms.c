@@ -139,6 +139,19 @@ static void change(rv_sona_arm arm, rv_sona_serving *s) {
 	case RV_SONA_ARM_policies:
 		without(s, RV_BACKGROUND_POLICIES);
 		break;
+	case RV_SONA_ARM_rule_micro:
+		o->rules.rules &= ~RV_RULE_BIT(RV_RULE_MICRO);
+		s->store = 1;
+		break;
+	case RV_SONA_ARM_rule_record:
+		o->rules.rules &= ~RV_RULE_BIT(RV_RULE_RECORD);
+		break;
+	case RV_SONA_ARM_rule_update:
+		o->rules.rules &= ~RV_RULE_BIT(RV_RULE_UPDATE);
+		break;
+	case RV_SONA_ARM_rule_triggers:
+		o->rules.rules &= ~RV_RULE_BIT(RV_RULE_TRIGGERS);
+		break;
 	default:
 		break;
 	}

@@ -38,7 +38,11 @@ typedef struct rv_sona_knobs {
 	X(remember, "both without old documents")                                                      \
 	X(index, "both without indexing")                                                              \
 	X(router, "both without the router")                                                           \
-	X(policies, "both without policies")
+	X(policies, "both without policies")                                                           \
+	X(rule_micro, "both without the realtime rule micro")                                          \
+	X(rule_record, "both without the realtime rule record")                                        \
+	X(rule_update, "both without the realtime rule update")                                        \
+	X(rule_triggers, "both without the realtime rule triggers")
 
 typedef enum rv_sona_arm {
 #define RV_SONA_ARM_ID(name, text) RV_SONA_ARM_##name,
@@ -48,7 +52,8 @@ typedef enum rv_sona_arm {
 
 /* Hook layers of a model for MicroLoRA. RV_ERR_INVALID: an unknown name. */
 rv_status rv_sona_micro_of(const rv_sona_knobs *knobs, int64_t n_layers, rv_micro_lora_options *out);
-/* How an arm serves. rules: those of the realtime optimiser that are on. */
+/* How an arm serves. Of the realtime optimiser those rules have arms that can change what is learnt;
+ * the others decide on caches, batches and drafts. */
 rv_status rv_sona_arm_serving(rv_sona_arm arm, const rv_sona_knobs *knobs, int64_t n_layers,
                               int64_t n_stream, rv_sona_serving *out);
 
