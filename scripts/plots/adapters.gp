@@ -8,10 +8,10 @@ joined(v) = alone(1) == 1 ? NaN : v
 pool_row(v) = part('pool', strcol('case') eq 'ample' ? 1 : strcol('case') eq 'half' ? 2 : 3)
 
 do for [form in 'svg png'] {
-	eval form eq 'svg' ? svg_terminal(1280, 520) : png_terminal(1280, 520)
+	eval form eq 'svg' ? svg_terminal(1080, 860) : png_terminal(1080, 860)
 	set output out.'.'.form
-	set multiplot layout 1,4 margins 0.055,0.985,0.2,0.88 spacing 0.062
-	set label 1 footer at screen 0.5,0.025 center textcolor rgb soft font font.','.(form eq 'svg' ? '10' : '14')
+	set multiplot layout 2,2 margins 0.085,0.975,0.13,0.94 spacing 0.11,0.14
+	set label 1 footer at screen 0.5,0.02 center textcolor rgb soft font font.','.(form eq 'svg' ? '10' : '14')
 	small = font.','.(form eq 'svg' ? '10' : '14')
 	set offsets graph 0.12, graph 0.28, graph 0.1, graph 0.1
 	set title 'Merges in both domains (left and low is good)'
@@ -23,7 +23,7 @@ do for [form in 'svg png'] {
 		data using (part('merge', column('coder_loss'))):(part('merge', column('agent_loss'))):'case' with labels left offset 0.9,0.3 font small textcolor rgb ink notitle
 
 	unset label 1
-	unset offsets
+	set offsets 0,0,0,0
 	unset key
 	set title '64 sequences, so many adapters'
 	set xlabel 'different adapters (0: none)' textcolor rgb ink
@@ -49,6 +49,7 @@ do for [form in 'svg png'] {
 	set ylabel '%' textcolor rgb ink
 	set xtics ('twice' 1, 'half' 2, 'quarter' 3)
 	set yrange [0:119]
+	set key bottom left Left reverse samplen 1.5 font small
 	plot data using (pool_row(1)):(part('pool', column('hit_pct'))) with points pt 7 ps 1.3 lc rgb colour[2] title 'requests whose adapter was hot', \
 		data using (pool_row(1)):(part('pool', column('peak_pct'))) with points pt 5 ps 1.3 lc rgb colour[4] title 'peak of the budget', \
 		85 lw 1 dt 2 lc rgb soft title 'eviction from 85 %'

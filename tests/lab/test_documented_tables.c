@@ -370,10 +370,10 @@ static const struct expected {
         {T18, "workload=rag;shared_pct=95;prompt=2048", "speedup", 10, 10, "S2"},
         {T19, "", "users_ratio", 5, 10, "S2"},
         {T19, "concurrency=1000", "n_sessions", 1000, OPEN, "S4"},
-        {T20, "part=adapter", "memory_mb", 10, 10, "S2"},
-        {T20, "part=microlora", "memory_mb", 1, 1, "S2"},
-        {T20, "part=baselora", "memory_mb", 4, 4, "S2"},
-        {T20, "part=learning_state", "memory_mb", 128, 128, "S2"},
+        {T20, "part=adapter;case=qkvo rank 8", "memory_mb", 10, 10, "S2"},
+        {T20, "part=microlora;case=32 layers rank 2", "memory_mb", 1, 1, "S2"},
+        {T20, "part=baselora;case=qv rank 8", "memory_mb", 4, 4, "S2"},
+        {T20, "part=learning_state;case=coder", "memory_mb", 128, 128, "S2"},
 };
 
 /* The specification rounds or truncates what the sources print in full: 2.94 as 2.9. */
