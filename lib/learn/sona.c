@@ -57,6 +57,7 @@ rv_sona_options rv_sona_defaults(rv_bank_variant variant) {
 	                     .ring = rv_ring_defaults(),
 	                     .capture_tokens = 32,
 	                     .capture_top = 64,
+	                     .capture_gradients = RV_CAPTURE_AUTO,
 	                     .rules = rv_realtime_defaults(),
 	                     .consolidation = RV_CONSOLIDATE_SVD,
 	                     .ema_keep = RV_EMA_BASE,

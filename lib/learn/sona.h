@@ -27,6 +27,7 @@
 #include "engine/context.h"
 #include "engine/embed.h"
 #include "engine/generate.h"
+#include "learn/capture.h"
 #include "learn/consolidate.h"
 #include "learn/instant.h"
 #include "learn/realtime.h"
@@ -121,9 +122,11 @@ typedef struct rv_sona_options {
 	rv_instant_options instant_how;
 	rv_ring_options ring;
 	int64_t capture_tokens, capture_top; /* 32, 64 */
-	int64_t n_places;   /* requests whose captured states are held at once; 0: by the context */
-	int use_likelihood; /* 1: what ends unrated is rated by the calibrated mean token
-	                     * probability. 0 (default): it waits for feedback */
+	int capture_gradients; /* learn/capture.h: with the tokens, later, or RV_CAPTURE_AUTO (default)
+	                        */
+	int64_t n_places;      /* requests whose captured states are held at once; 0: by the context */
+	int use_likelihood;    /* 1: what ends unrated is rated by the calibrated mean token
+	                        * probability. 0 (default): it waits for feedback */
 	rv_realtime_options rules;
 
 	rv_sona_trigger loops[RV_SONA_LOOPS];

@@ -26,6 +26,8 @@ rv_status rv_sona_attach(rv_sona *s, rv_context *ctx, int32_t set) {
 	how.max_tokens = s->o.capture_tokens;
 	how.n_top = s->o.capture_top;
 	how.n_places = s->o.n_places;
+	how.gradients = s->o.capture_gradients;
+	how.reading = s->o.instant_how.reading;
 	if (rv_context_model(ctx) != s->model)
 		return rv_fail(RV_ERR_MISMATCH, "SONA: the context is of another model");
 	RV_TRY(RV_ALLOC(&a, 1, "SONA"));
