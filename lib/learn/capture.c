@@ -1,6 +1,7 @@
 #include "learn/capture.h"
 
 #include "base/mem.h"
+#include "base/sysinfo.h"
 #include "base/vm.h"
 #include "learn/top_k.h"
 
@@ -45,7 +46,7 @@ struct rv_capture {
 	void *memory;     /* of all places */
 	size_t memory_bytes, place_bytes;
 	int32_t *scratch; /* of rv_top_k */
-	_Atomic int64_t n_requests, n_tokens, n_no_place;
+	_Atomic int64_t n_requests, n_tokens, n_no_place, hook_ns;
 };
 
 rv_capture_options rv_capture_defaults(void) {
@@ -178,11 +179,13 @@ static void save_logits(const rv_capture *c, const rv_site_view *v) {
 }
 
 static rv_status on_site(void *user, const rv_site_view *view) {
-	const rv_capture *c = user;
+	rv_capture *c = user;
+	const int64_t start = rv_now_ns();
 	if (view->role == RV_OUTPUT)
 		save_logits(c, view);
 	else
 		save_states(c, view, c->part_of[view->layer * RV_ROLE_COUNT + view->role]);
+	atomic_fetch_add(&c->hook_ns, rv_now_ns() - start);
 	return RV_OK;
 }
 
@@ -281,7 +284,8 @@ void rv_capture_cancel(rv_capture *c, int32_t seq) {
 void rv_capture_get_stats(const rv_capture *c, rv_capture_stats *out) {
 	*out = (rv_capture_stats){.n_requests = atomic_load(&c->n_requests),
 	                          .n_tokens = atomic_load(&c->n_tokens),
-	                          .n_no_place = atomic_load(&c->n_no_place)};
+	                          .n_no_place = atomic_load(&c->n_no_place),
+	                          .hook_ns = atomic_load(&c->hook_ns)};
 	for (int64_t i = 0; i < c->options.n_places; i++)
 		out->n_held += atomic_load(&c->places[i].taken);
 }

@@ -94,6 +94,7 @@ typedef struct rv_capture_stats {
 	int64_t n_requests, n_tokens;
 	int64_t n_no_place; /* requests served without */
 	int64_t n_held;     /* places taken now */
+	int64_t hook_ns;    /* in the hooks since attaching: what they took from evaluation */
 } rv_capture_stats;
 void rv_capture_get_stats(const rv_capture *c, rv_capture_stats *out);
 

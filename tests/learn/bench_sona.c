@@ -285,8 +285,16 @@ static void shuffle(int *order, rv_rng *rng) {
 	}
 }
 
-/* The arms' tokens in turns, in random order: ns [ARMS, rounds * n_tokens]. */
-static void decode_in_turns(service *arms, const bench_options *o, double *ns) {
+static int64_t hook_ns_of(const service *arm) {
+	rv_capture_stats stats = {0};
+	if (arm->capture)
+		rv_capture_get_stats(arm->capture, &stats);
+	return stats.hook_ns;
+}
+
+/* The arms' tokens in turns, in random order: ns [ARMS, rounds * n_tokens]; hooks [rounds * n_tokens]:
+ * of that, in the hooks of the first arm that has them. */
+static void decode_in_turns(service *arms, const bench_options *o, double *ns, double *hooks) {
 	int order[ARMS];
 	rv_rng rng;
 	rv_rng_seed(&rng, 3);
@@ -306,9 +314,12 @@ static void decode_in_turns(service *arms, const bench_options *o, double *ns) {
 				                    .position = (int32_t)(PROMPT + 1 + t),
 				                    .parent = -1,
 				                    .flags = RV_ROW_LOGITS};
-				const int64_t start = rv_now_ns();
+				const int64_t hooked = hook_ns_of(&arms[a]), start = rv_now_ns();
 				must(rv_context_eval(arms[a].ctx, &row, 1));
 				ns[a * n + round * o->n_tokens + t] = (double)(rv_now_ns() - start);
+				if (a == CAPTURE)
+					hooks[round * o->n_tokens + t] =
+					        (double)(hook_ns_of(&arms[a]) - hooked);
 			}
 		}
 		for (int a = 0; a < ARMS; a++)
@@ -320,10 +331,11 @@ static void decode_in_turns(service *arms, const bench_options *o, double *ns) {
 static void bench_overhead(service *s, const bench_options *o, rv_site site) {
 	const int64_t n = o->rounds * o->n_tokens;
 	service arms[ARMS];
-	double *ns = (double *)malloc((1 + ARMS) * (size_t)n * sizeof *ns), *ratio = ns + ARMS * n;
+	double *ns = (double *)malloc((2 + ARMS) * (size_t)n * sizeof *ns), *ratio = ns + ARMS * n,
+	       *hooks = ratio + n;
 	for (int a = 0; a < ARMS; a++)
 		begin_arm(s, &arms[a], o, site, a);
-	decode_in_turns(arms, o, ns);
+	decode_in_turns(arms, o, ns, hooks);
 	printf("decoding, hooks at %s of 4 layers, rank %lld, %lld tokens of each in turns\n",
 	       rv_site_name(site), (long long)o->rank, (long long)n);
 	for (int a = 1; a < ARMS; a++) {
@@ -338,6 +350,9 @@ static void bench_overhead(service *s, const bench_options *o, rv_site site) {
 		       arm_names[a], 100 * (ratio[n / 2] - 1), 100 * (ratio[low] - 1),
 		       100 * (ratio[high] - 1));
 	}
+	const double hook_ns = quantile(hooks, n, 0.5), plain_ns = quantile(ns, n, 0.5);
+	printf("  in the hooks themselves %.1f us a token: %.2f %%\n", 1e-3 * hook_ns,
+	       100 * hook_ns / plain_ns);
 	for (int a = 0; a < ARMS; a++)
 		printf("  %-20s %9.1f us a token\n", arm_names[a], 1e-3 * quantile(ns + a * n, n, 0.5));
 	free(ns);
