@@ -46,7 +46,7 @@ static const rv_param_value lambdas[] = {N("usual", -1),  N("0", 0),       N("0.
                                          N("1", 1),       N("10", 10),     N("100", 100),
                                          N("1000", 1000), N("10000", 1e4), N("100000", 1e5)};
 static const rv_param_value replays[] = {N("usual", -1), N("0", 0),   N("0.5", 0.5), N("1", 1),
-                                         N("3", 3),      N("10", 10), N("30", 30)};
+                                         N("3", 3),      N("10", 10), N("20", 20),   N("30", 30)};
 static const rv_param params[N_PARAMS] = {
         [PART] = {"part", "", "overhead: decoding with hooks and without; learn: the stream",
                   RV_PARAM_BUILD, RV_PARAM_TEXT, parts, COUNT(parts)},
@@ -74,20 +74,18 @@ typedef struct sweep {
 #define FITTED "all", "proj:all", "4"
 static const sweep sweeps[] = {
         {RV_PROFILE_SMOKE, {"overhead", "hooks", SERVED}},
-        {RV_PROFILE_QUICK,
-         {"overhead", "hooks", "coder|all|spread1", "attn_out", "4", "usual", "usual", "usual"}},
+        {RV_PROFILE_QUICK, {"overhead", "hooks", "all", "attn_out", "4", "usual", "usual", "usual"}},
         {RV_PROFILE_QUICK,
          {"overhead", "hooks", "base", "ffn_out|proj:all", "4", "usual", "usual", "usual"}},
-        {RV_PROFILE_QUICK, {"overhead", "hooks", "base", "attn_out", "1", "usual", "usual", "usual"}},
+        {RV_PROFILE_QUICK, {"overhead", "hooks", "base", "attn_out", "8", "usual", "usual", "usual"}},
         {RV_PROFILE_FULL, {"overhead", "hooks", "*", "attn_out", "4", "usual", "usual", "usual"}},
         {RV_PROFILE_FULL, {"overhead", "hooks", "base|coder|all", "*", "*", "usual", "usual", "usual"}},
 
         {RV_PROFILE_QUICK, {"learn", "base|full", FITTED, "usual", "0", "0"}},
-        {RV_PROFILE_QUICK, {"learn", "lora", FITTED, "usual", "0", "0|10"}},
-        {RV_PROFILE_QUICK, {"learn", "lora", FITTED, "usual", "100", "10"}},
+        {RV_PROFILE_QUICK, {"learn", "lora", FITTED, "usual", "0", "0|20"}},
         {RV_PROFILE_FULL, {"learn", "full", FITTED, "0.0003|0.001", "0", "0"}},
         {RV_PROFILE_FULL, {"learn", "lora", FITTED, "usual", "*", "*"}},
-        {RV_PROFILE_FULL, {"learn", "lora", FITTED, "0.001|0.002|0.005", "0|100", "0|3|10"}},
+        {RV_PROFILE_FULL, {"learn", "lora", FITTED, "0.001|0.002|0.005", "0|100", "0|10|20"}},
         {RV_PROFILE_FULL,
          {"learn", "lora", "base|early|late", "attn_out|proj:all", "4", "0.002|0.005|0.01", "0", "0"}},
         {RV_PROFILE_FULL, {"learn", "lora", "all", "*", "1|8", "usual", "0", "0"}},
@@ -163,6 +161,7 @@ enum {
 	FORGOT_RIGHT,
 	FORGOT_SHARE,
 	BAR,
+	BAR_NATS,
 	TUNE,
 	STREAM,
 	COSINE,
@@ -189,7 +188,8 @@ static const rv_experiment_metric metrics[N_METRICS] = {
 	[FORGOT] = {"forgetting_nats", "nats", "forgetting", "rise of the cross-entropy of old documents, nats a token, mean over the five domains", RV_LOWER, 0, 0, NULL, "%.4f"},
 	[FORGOT_RIGHT] = {"forgetting_pct", "points", "old tokens lost", "fall of the share of old tokens that are the likeliest", RV_LOWER, 0, 0, NULL, "%.2f"},
 	[FORGOT_SHARE] = {"forgetting_share_pct", "%", "of plain's", "forgetting / that of plain adaptation, tuned, on the same stream", RV_LOWER, 0, 0, NULL, "%.0f"},
-	[BAR] = {"bar_pct", "%", "bar", "100 where at least half of full's gain comes with at most a fifth of plain's forgetting, else 0; the mean is the share of seeds", RV_HIGHER, 0, 0, NULL, "%.0f"},
+	[BAR] = {"bar_pct", "%", "bar", "100 where at least half of full's gain in points comes with at most a fifth of plain's forgetting, else 0; the mean is the share of seeds", RV_HIGHER, 0, 0, NULL, "%.0f"},
+	[BAR_NATS] = {"bar_nats_pct", "%", "bar, nats", "the same by the gain in nats", RV_HIGHER, 0, 0, NULL, "%.0f"},
 	[TUNE] = {"tune_right_pct", "%", "right, for choosing", "of the writer by whom learning rates are chosen", RV_HIGHER, 0, 1, NULL, "%.1f"},
 	[STREAM] = {"stream_right_pct", "%", "right on the way", "requests of the stream that were answered right when they came", RV_HIGHER, 0, 0, NULL, "%.1f"},
 	[COSINE] = {"cosine", "", "cosine", "of the local objective's gradient with the full next-token one, by B at its beginning; mean over requests", RV_HIGHER, 0, 0, NULL, "%.3f"},
@@ -226,7 +226,7 @@ typedef struct scale {
 } scale;
 static const scale scales[RV_PROFILE_COUNT] = {
         [RV_PROFILE_SMOKE] = {{{24, 16, 0, 2, 2}, 1}, 2, 0},
-        [RV_PROFILE_QUICK] = {{{200, 100, 0, 8, 20}, 1}, 4, 4},
+        [RV_PROFILE_QUICK] = {{{100, 100, 0, 8, 20}, 1}, 3, 4},
         [RV_PROFILE_FULL] = {{{600, 300, 300, 30, 60}, RV_SONA_LOOKS}, 16, 64},
 };
 
@@ -345,6 +345,8 @@ static void put_score(const fixture *f, const rv_sona_learnt *r, const rv_sona_y
 		rv_record_na(record, FORGOT_SHARE, "plain adaptation forgets nothing here");
 	if (full > 0 && plain > 0)
 		v[BAR] = v[GAIN_SHARE] >= 50 && v[FORGOT_SHARE] <= 20 ? 100 : 0;
+	if (full_nats > 0 && plain > 0)
+		v[BAR_NATS] = v[GAIN_NATS_SHARE] >= 50 && v[FORGOT_SHARE] <= 20 ? 100 : 0;
 }
 
 static void put_served(const fixture *f, const rv_sona_served *s, int arm, rv_record *record) {

@@ -11,7 +11,7 @@ front(replay) = rows(fitted.' && $at["arm"] == "lora" && $at["lambda"] != "usual
 full = rows(fitted.' && $at["arm"] == "full"')
 loops = rows(served)
 hooks = rows('$at["part"] == "overhead" && $at["overhead_pct"] != "NaN"')
-replays = '0 0.5 1 3 10 30'
+replays = '0 0.5 1 3 10 20 30'
 timed = 'instant background both all'
 of(arm) = rows(served.' && $at["arm"] == "'.arm.'"')
 n_loops = count(loops)
