@@ -46,12 +46,12 @@ extern const char *const rv_sona_loop_names[RV_SONA_LOOPS + 1]; /* ends with NUL
 
 /* The parts of the loops, in the order they run; each can be left out. X(enumerator, name) */
 #define RV_SONA_BACKGROUND_TABLE(X)                                                                    \
-	X(INDEX, "index")             /* trajectories into the bank, edges to what is like them */     \
+	X(INDEX, "index")             /* edges from new patterns to what is like them */               \
 	X(ROUTER, "router")           /* the FastGRNN on recent trajectories */                        \
+	X(POLICIES, "policies")       /* what was found, for the next process */                       \
 	X(CONSOLIDATE, "consolidate") /* MicroLoRA into BaseLoRA: svd or ema */                        \
 	X(EWC, "ewc")                 /* the Fisher diagonal of what came before, online */            \
-	X(TUNE, "tune")               /* back-propagation on recent trajectories, with EWC++ */        \
-	X(POLICIES, "policies")
+	X(TUNE, "tune")               /* back-propagation on recent trajectories, with EWC++ */
 #define RV_SONA_DEEP_TABLE(X)                                                                          \
 	X(FILTER, "filter")     /* patterns below the quality threshold go */                          \
 	X(PRUNE, "prune")       /* so do old ones whose quality has decayed, and weak edges */         \

@@ -30,7 +30,8 @@ typedef struct rv_deep {
 	uint64_t seed;
 	int n_threads;
 	rv_log log;
-	/* Is the pass over its time, or stopped? Asked between steps; NULL: never. */
+	/* Is the pass over its time (not 0), or stopped (RV_SONA_STOPPED)? Asked between steps; NULL:
+	 * never. */
 	int (*stop)(void *user);
 	void *user;
 

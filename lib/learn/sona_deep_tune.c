@@ -208,7 +208,14 @@ static rv_status train(tuning *u) {
 	const rv_sona_tuning *o = &u->d->options->tuning;
 	RV_TRY(make_trainer(u));
 	RV_TRY(rv_deep_judge(u->trainer, u->d, &u->text, &u->before));
-	RV_TRY(rv_deep_train(u->trainer, u->d, &u->text, o->steps, o->batch, o->replay, &u->done));
+	rv_status st =
+	        rv_deep_train(u->trainer, u->d, &u->text, o->steps, o->batch, o->replay, &u->done);
+	if (st != RV_ERR_CANCELLED ||
+	    u->done == 0) /* a step under way is not counted, those before are */
+		RV_TRY(st);
+	if (u->d->stop != NULL && u->d->stop(u->d->user) == RV_SONA_STOPPED)
+		return rv_fail(RV_ERR_CANCELLED, "stopped");
+	rv_trainer_set_cancel(u->trainer, NULL, NULL); /* out of time: what was done is judged */
 	return rv_deep_judge(u->trainer, u->d, &u->text, &u->after);
 }
 

@@ -190,7 +190,9 @@ typedef struct rv_sona_pass {
 	int64_t now_ms, deadline_ns; /* 0: none */
 	rv_sona_pass_report *report;
 } rv_sona_pass;
-int rv_sona_pass_over(void *pass); /* over its time, or stopped */
+/* 0: there is time; RV_SONA_STOPPED: told to stop; else over its time. */
+enum { RV_SONA_OVER = 1, RV_SONA_STOPPED };
+int rv_sona_pass_over(void *pass);
 /* A line and an outcome; RV_OK. */
 rv_status rv_sona_say(rv_sona_part_report *r, rv_sona_part_outcome outcome, const char *fmt, ...)
         __attribute__((format(printf, 3, 4)));

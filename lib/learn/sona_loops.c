@@ -32,7 +32,9 @@ rv_status rv_sona_say(rv_sona_part_report *r, rv_sona_part_outcome outcome, cons
 
 int rv_sona_pass_over(void *pass) {
 	const rv_sona_pass *p = pass;
-	return atomic_load(&p->s->stop) || (p->deadline_ns > 0 && rv_now_ns() > p->deadline_ns);
+	if (atomic_load(&p->s->stop))
+		return RV_SONA_STOPPED;
+	return p->deadline_ns > 0 && rv_now_ns() > p->deadline_ns ? RV_SONA_OVER : 0;
 }
 
 /* ---- the deep loop's parts on our state ---- */

@@ -9,14 +9,31 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { HELD_OUT = 5 /* one in so many, chosen by its id */, OBSERVED = 8 };
+enum {
+	HELD_OUT = 5,  /* one in so many, chosen by its id */
+	MAX_HELD = 32, /* sequences of those: the newest */
+	OBSERVED = 8
+};
 
 /* ---- recent requests as sequences ---- */
 
 typedef struct packing {
 	rv_deep_text *text;
-	int64_t used[2]; /* tokens of the last sequence */
+	int64_t limit[2]; /* sequences; then the oldest gives way */
+	int64_t begun[2]; /* ever */
+	int64_t used[2];  /* tokens of the last */
 } packing;
+
+/* Where the next sequence stands, empty. */
+static void begin_sequence(packing *p, int held) {
+	rv_deep_text *t = p->text;
+	const int64_t at = p->begun[held]++ % p->limit[held], row = t->n_ctx + 1;
+	for (int64_t i = 0; i < row; i++)
+		t->tokens[held][at * row + i] = t->end;
+	memset(t->weights[held] + at * t->n_ctx, 0, (size_t)t->n_ctx * sizeof(float));
+	t->n[held] = p->begun[held] < p->limit[held] ? p->begun[held] : p->limit[held];
+	p->used[held] = 0;
+}
 
 /* Prompt and right answer, an end token behind them where there is room, whole in a sequence; what
  * stands before an end token is not seen behind it. Predictions of the answer weigh its quality. */
@@ -29,14 +46,11 @@ static void put_served(packing *p, int held, const rv_served *v) {
 	int64_t n_prompt = cut > 0 ? v->n_prompt - cut : v->n_prompt;
 	if (n_prompt < 1 || n_answer < 1)
 		return; /* an answer that does not fit with a token before it */
-	if (t->n[held] == 0 || p->used[held] + n_prompt + n_answer > row) {
-		for (int64_t i = 0; i < row; i++)
-			t->tokens[held][t->n[held] * row + i] = t->end;
-		t->n[held]++;
-		p->used[held] = 0;
-	}
-	int32_t *tokens = t->tokens[held] + (t->n[held] - 1) * row + p->used[held];
-	float *weights = t->weights[held] + (t->n[held] - 1) * t->n_ctx + p->used[held];
+	if (p->begun[held] == 0 || p->used[held] + n_prompt + n_answer > row)
+		begin_sequence(p, held);
+	const int64_t at = (p->begun[held] - 1) % p->limit[held];
+	int32_t *tokens = t->tokens[held] + at * row + p->used[held];
+	float *weights = t->weights[held] + at * t->n_ctx + p->used[held];
 	memcpy(tokens, v->prompt + v->n_prompt - n_prompt, (size_t)n_prompt * sizeof *tokens);
 	memcpy(tokens + n_prompt, answer, (size_t)n_answer * sizeof *tokens);
 	for (int64_t i = 0; i < n_answer; i++)
@@ -55,7 +69,7 @@ static rv_status read_ring(rv_sona *s, rv_deep_text *t, int32_t *buffer, uint64_
                            int64_t *newest_ms) {
 	uint64_t oldest;
 	rv_served v;
-	packing p = {.text = t};
+	packing p = {.text = t, .limit = {s->o.ring.capacity, MAX_HELD}};
 	rv_trajectory_ring_range(s->ring, &oldest, newest);
 	for (uint64_t i = oldest; i > 0 && i <= *newest; i++) {
 		rv_status st = rv_trajectory_ring_read(s->ring, i, &v, buffer);

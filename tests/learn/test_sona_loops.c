@@ -323,7 +323,7 @@ static void steps_are_reproducible(void **state) {
 	assert_string_equal(hex[0], hex[1]);
 }
 
-/* A pass that may take a millisecond puts off what it does not come to, and says so. */
+/* A pass that may take a second and a half puts off what it does not come to, and says so. */
 static void cost_is_bounded(void **state) {
 	(void)state;
 	sona_fixture f;
@@ -332,13 +332,18 @@ static void cost_is_bounded(void **state) {
 	o.instant = 0;
 	o.tuning.steps = 100000;
 	o.tuning.rate = 1e-3;
-	o.loops[RV_SONA_BACKGROUND].max_ms = 300;
+	o.loops[RV_SONA_BACKGROUND].max_ms = 1500;
 	sona_open_with(&f, &o);
 	teach_domain(&f, 40, 0);
 	rv_sona_pass_report r = step(&f);
 	show_parts(&r);
 	const rv_sona_part_report *tune = part_of(&r, RV_BACKGROUND_TUNE);
-	assert_true(tune->outcome == RV_PART_PUT_OFF || tune->n < 100000);
+	/* the steps there was time for count */
+	if (tune->outcome != RV_PART_PUT_OFF) { /* a machine so slow that not one was done */
+		assert_true(tune->outcome == RV_PART_DONE || tune->outcome == RV_PART_UNDONE);
+		assert_true(tune->n > 0);
+	}
+	assert_true(tune->n < 100000);
 	assert_true(r.total_ns < 20 * INT64_C(1000000000));
 	sona_teardown(&f);
 }
