@@ -59,8 +59,8 @@ static rv_status check_start(const rv_train_layout *l, const rv_adapter *start) 
 	for (int64_t i = rv_train_first_adapter(l); i < l->n_params; i++) {
 		const rv_param *p = &l->params[i];
 		const rv_adapter_part *part = rv_adapter_find(start, p->role, p->layer);
-		const rv_weight *w = p->part == RV_PART_LORA_A ? &part->a : &part->b;
-		if (!part || w->rows != p->rows || w->cols != p->cols)
+		const rv_weight *w = !part ? NULL : p->part == RV_PART_LORA_A ? &part->a : &part->b;
+		if (!w || w->rows != p->rows || w->cols != p->cols)
 			return rv_fail(RV_ERR_MISMATCH,
 			               "%s: the trainer's '%s' is missing or of another shape",
 			               rv_adapter_path(start), p->name);
