@@ -12,9 +12,10 @@
 #include <string.h>
 
 #define ROUTING "datasets/routing/"
-/* The writers of the stream; one to choose learning rates by, one to be judged on. */
+/* The writers of the stream; those that settings were chosen by; one to be judged on, by whom nothing
+ * was chosen. */
 static const char *const learnt_writers[] = {"d", "f", "h", "k", "n", "p"};
-static const char *const tune_writers[] = {"c"}, *const held_writers[] = {"i"};
+static const char *const tune_writers[] = {"c", "i"}, *const held_writers[] = {"g"};
 #define COUNT(a) (int)(sizeof(a) / sizeof(a)[0])
 enum { PIECE = 96 }; /* tokens of a piece of a long document */
 #define MAX_FILE ((size_t)64 << 20)

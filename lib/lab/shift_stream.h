@@ -2,8 +2,8 @@
  *
  * New: requests that people wrote (datasets/routing/written_*.tsv), to be given to one of 13 agents, in
  * the document form of that folder. nano was trained on generated requests alone. The stream is a
- * seeded sample of the files of some writers; the files of two others are left out, one to choose
- * learning rates by, one to be judged on. Old: documents of the kinds nano was trained on, held out of
+ * seeded sample of the files of some writers; three other files are left out: two to choose
+ * settings by, one to be judged on. Old: documents of the kinds nano was trained on, held out of
  * its training (the small sets of datasets/); some are judged on, others can be replayed.
  */
 #ifndef RV_LAB_SHIFT_STREAM_H

@@ -7,7 +7,7 @@ enum { PER_PASS = 50, STEPS = 6, BATCH = 4 };
 #define HOUR_MS INT64_C(3600000)
 #define MINUTE_MS INT64_C(60000)
 
-/* Found on the requests that are for choosing, under a seed that no point has. */
+/* The documented rate, and the background loop's default: neither was tuned for this stream. */
 #define INSTANT_LR 0.01
 #define TUNING_RATE 1e-3
 

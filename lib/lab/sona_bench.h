@@ -1,5 +1,5 @@
 /* T15's learning, one result after the other: the stream, what the base knows, the yardsticks of a seed
- * (full fine-tuning and plain adaptation, each tuned), and the arms beside them. */
+ * (full fine-tuning and plain adaptation), and the arms beside them. */
 #ifndef RV_LAB_SONA_BENCH_H
 #define RV_LAB_SONA_BENCH_H
 
