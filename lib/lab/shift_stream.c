@@ -318,7 +318,8 @@ rv_status rv_shift_stream_open(rv_shift_stream *s, const char *root, const rv_mo
 	RV_TRY(rv_arena_create(&s->arena, (size_t)1 << 20, 1));
 	RV_TRY(read_agents(s));
 	RV_TRY(read_writers(s, root, learnt_writers, COUNT(learnt_writers), &s->pool, 0));
-	RV_TRY(read_writers(s, root, tune_writers, COUNT(tune_writers), &s->tune, sizes->tune));
+	if (sizes->tune > 0)
+		RV_TRY(read_writers(s, root, tune_writers, COUNT(tune_writers), &s->tune, sizes->tune));
 	RV_TRY(read_writers(s, root, held_writers, COUNT(held_writers), &s->held, sizes->held));
 	s->n_stream = sizes->stream < s->pool.n ? sizes->stream : s->pool.n;
 	return read_old_domains(s, root, sizes);

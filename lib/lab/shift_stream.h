@@ -44,7 +44,7 @@ typedef struct rv_shift_docs {
 } rv_shift_docs;
 
 typedef struct rv_shift_sizes {
-	int64_t stream, held, tune; /* requests */
+	int64_t stream, held, tune; /* requests; tune 0: none */
 	int64_t old, replay;        /* documents of a domain: judged on; that can be replayed */
 } rv_shift_sizes;
 

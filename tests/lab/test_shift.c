@@ -84,6 +84,15 @@ static void sets_are_apart(void **state) {
 	}
 }
 
+static void none_to_choose_by(void **state) {
+	const room *r = *state;
+	const rv_shift_sizes sizes = {.stream = 5, .held = 5, .old = 1, .replay = 1};
+	rv_shift_stream s;
+	assert_int_equal(rv_shift_stream_open(&s, ".", r->model, &sizes), RV_OK);
+	assert_int_equal(s.tune.n, 0);
+	rv_shift_stream_close(&s);
+}
+
 static void draws(void **state) {
 	const rv_shift_stream *s = &((room *)*state)->stream;
 	const rv_shift_doc **a, **b, **c;
@@ -278,13 +287,10 @@ static void sparse(void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(sets_are_apart),
-	        cmocka_unit_test(draws),
-	        cmocka_unit_test(packed),
-	        cmocka_unit_test(names_by_tree),
-	        cmocka_unit_test(old_domains_are_known),
-	        cmocka_unit_test(places),
-	        cmocka_unit_test(sparse),
+	        cmocka_unit_test(sets_are_apart), cmocka_unit_test(none_to_choose_by),
+	        cmocka_unit_test(draws),          cmocka_unit_test(packed),
+	        cmocka_unit_test(names_by_tree),  cmocka_unit_test(old_domains_are_known),
+	        cmocka_unit_test(places),         cmocka_unit_test(sparse),
 	};
 	return cmocka_run_group_tests(tests, open_room, close_room);
 }
