@@ -14,13 +14,13 @@ do for [form in 'svg png'] {
 	set label 1 footer at screen 0.5,0.02 center textcolor rgb soft font font.','.(form eq 'svg' ? '10' : '14')
 	small = font.','.(form eq 'svg' ? '10' : '14')
 	set offsets graph 0.12, graph 0.28, graph 0.1, graph 0.1
-	set title 'Merges in both domains (left and low is good)'
-	set xlabel 'programs: nats a token' textcolor rgb ink
+	set title 'Merges in both domains (right and low is good)'
+	set xlabel 'programs that pass, %' textcolor rgb ink
 	set ylabel 'routing: nats a token' textcolor rgb ink
-	set key top right samplen 0.5 font small
-	plot data using (part('merge', alone(column('coder_loss')))):(part('merge', column('agent_loss'))) with points pt 4 ps 1.4 lw 2 lc rgb colour[1] title 'alone', \
-		data using (part('merge', joined(column('coder_loss')))):(part('merge', column('agent_loss'))) with points pt 7 ps 1.2 lc rgb colour[2] title 'merged', \
-		data using (part('merge', column('coder_loss'))):(part('merge', column('agent_loss'))):'case' with labels left offset 0.9,0.3 font small textcolor rgb ink notitle
+	set key top left Left reverse samplen 0.5 font small
+	plot data using (part('merge', alone(column('coder_pct')))):(part('merge', column('agent_loss'))) with points pt 4 ps 1.4 lw 2 lc rgb colour[1] title 'alone', \
+		data using (part('merge', joined(column('coder_pct')))):(part('merge', column('agent_loss'))) with points pt 7 ps 1.2 lc rgb colour[2] title 'merged', \
+		data using (part('merge', column('coder_pct'))):(part('merge', column('agent_loss'))):'case' with labels left offset 0.9,0.3 font small textcolor rgb ink notitle
 
 	unset label 1
 	set offsets 0,0,0,0
