@@ -1,0 +1,15 @@
+/* The deep loop, killed at every write. */
+#include "tests/learn/sona_kill.h"
+
+static void deep_killed_at_every_write(void **state) {
+	(void)state;
+	kill_everywhere(RV_SONA_DEEP);
+}
+
+int main(void) {
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(losses_are_seen),
+	        cmocka_unit_test(deep_killed_at_every_write),
+	};
+	return cmocka_run_group_tests(tests, begin, finish);
+}
