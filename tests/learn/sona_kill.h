@@ -44,7 +44,7 @@ static rv_sona_options small_options(void) {
 	o.tuning.steps = o.deep.tuning.steps = 2;
 	o.tuning.batch = o.deep.tuning.batch = 2;
 	o.tuning.rate = o.deep.tuning.rate = 3e-3;
-	o.deep.distill_steps = 16;
+	o.deep.distill_steps = 4;
 	o.deep.distill_rate = 5e-3;
 	o.deep.max_patterns = 12;
 	o.deep.draft = draft;
