@@ -150,8 +150,9 @@ int rv_cli_open_model(const rv_cli *cli, const char *model, rv_model **out) {
 	if (model && !*model)
 		return rv_cli_usage(cli, "--model: the name is empty");
 	if (rv_cli_model_path(model, path, sizeof path) != RV_OK)
-		return rv_cli_usage(cli, "--model: a GGUF file is needed (-m FILE): %s",
-		                    rv_error_message());
+		return model ? rv_cli_fail(cli)
+		             : rv_cli_usage(cli, "--model: a GGUF file is needed (-m FILE): %s",
+		                            rv_error_message());
 	return rv_model_open(out, path, &options) == RV_OK ? RV_CLI_GO : rv_cli_fail(cli);
 }
 
