@@ -91,6 +91,8 @@ static rv_status check_integrity(rv_db *db) {
 
 static rv_status prepare_db(const rv_store *store, rv_db *db) {
 	int read_only = store->options.read_only;
+	/* What is sorted or rolled back goes into no file that a kill would leave elsewhere. */
+	RV_TRY(rv_db_exec(db, "(header)", "PRAGMA temp_store = MEMORY"));
 	RV_TRY(check_owner(db, read_only));
 	RV_TRY(check_integrity(db));
 	if (read_only)
