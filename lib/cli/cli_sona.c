@@ -304,7 +304,7 @@ void rv_cli_sona_print(const rv_cli_sona *s) {
 	}
 	fprintf(stderr, "sona: %s of layers %s, rank %lld: quality %.2f (%s), %s",
 	        rv_site_name(micro->site), layers, (long long)micro->rank, s->report.quality,
-	        rv_quality_name(s->report.source), rv_instant_outcome_text(r->outcome));
+	        rv_quality_source_name(s->report.source), rv_instant_outcome_text(r->outcome));
 	if (r->outcome == RV_INSTANT_LEARNT)
 		fprintf(stderr,
 		        " from %lld tokens in %.3f ms (documented 0.05), loss %.3f, change %.3g of "
@@ -325,7 +325,7 @@ json_t *rv_cli_sona_json(const rv_cli_sona *s) {
 	                 "request_id", s->id, "site", rv_site_name(micro->site), "layers", layers,
 	                 "rank", (json_int_t)micro->rank, "lr", micro->lr, "quality",
 	                 rv_cli_json_real(s->report.quality), "source",
-	                 rv_quality_name(s->report.source), "instant",
+	                 rv_quality_source_name(s->report.source), "instant",
 	                 isnan(s->report.quality) ? "waits to be rated"
 	                                          : rv_instant_outcome_text(r->outcome),
 	                 "n_tokens", (json_int_t)r->n_tokens, "loss", rv_cli_json_real(r->loss),

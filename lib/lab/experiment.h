@@ -141,9 +141,9 @@ struct rv_experiment {
 	const char *baseline;
 	/* Is there such a combination of values? NULL: every one is a point. */
 	int (*has_point)(const rv_experiment *exp, const rv_point *point);
-	/* For sweeps whose points are few among very many combinations: how many parameters, in the order
-	 * of declaration (BUILD ones first), have values that occur together at some point. Combinations
-	 * that differ in later ones only are then not looked at. NULL: all are. */
+	/* For sweeps whose points are few among very many combinations: how many parameters, in the
+	 * order of declaration (BUILD ones first), have values that occur together at some point.
+	 * Combinations that differ in later ones only are then not looked at. NULL: all are. */
 	int (*n_fitting)(const rv_experiment *exp, const rv_point *point);
 	/* Is it one in this profile, beside what the values' own profiles say? NULL: every one is. */
 	int (*in_profile)(const rv_experiment *exp, rv_profile profile, const rv_point *point);

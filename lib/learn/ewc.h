@@ -8,8 +8,8 @@
  * tokens independent. lambda 1 weighs old text as new. (Weights of 1/k on the k tokens of an answer
  * make F k times too small for that reading.)
  *
- * Observations are averaged with a decay, corrected for the beginning: F <- decay F + (1 - decay) F_new,
- * over 1 - decay^n. decay 0: the last one alone.
+ * Observations are averaged with a decay, corrected for the beginning: F <- decay F + (1 - decay)
+ * F_new, over 1 - decay^n. decay 0: the last one alone.
  *
  * Penalty: lambda/2 sum F (theta - anchor)^2 is added to a trainer's loss and its derivative to the
  * gradient before clipping (rv_trainer_set_ewc). What theta is, depends on the trainer:

@@ -20,7 +20,7 @@ typedef enum rv_quality_source {
 	        RV_QUALITY_COUNT
 } rv_quality_source;
 
-static inline const char *rv_quality_name(rv_quality_source source) {
+static inline const char *rv_quality_source_name(rv_quality_source source) {
 	static const char *const names[] = {
 #define RV_QUALITY_TEXT(name, text) text,
 	        RV_QUALITY_TABLE(RV_QUALITY_TEXT)
@@ -30,10 +30,10 @@ static inline const char *rv_quality_name(rv_quality_source source) {
 }
 
 /* RV_QUALITY_COUNT when unknown (or NULL). */
-static inline rv_quality_source rv_quality_by_name(const char *name) {
+static inline rv_quality_source rv_quality_source_by_name(const char *name) {
 	int i = 0;
 	while (i < RV_QUALITY_COUNT &&
-	       (!name || strcmp(name, rv_quality_name((rv_quality_source)i)) != 0))
+	       (!name || strcmp(name, rv_quality_source_name((rv_quality_source)i)) != 0))
 		i++;
 	return (rv_quality_source)i;
 }

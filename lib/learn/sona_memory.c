@@ -207,9 +207,9 @@ static json_t *ids(const int32_t *tokens, int64_t n) {
 /* Rating, plan and tokens, so that another process can learn from them too. */
 static char *metadata(rv_sona *s, const rv_sona_record *r, int32_t *buffer) {
 	rv_served served;
-	json_t *o = json_pack("{s:s, s:f, s:s, s:I}", "quality_source", rv_quality_name(r->source),
-	                      "rated", r->quality, "kv_policy", r->plan.kv_policy, "tail_tokens",
-	                      (json_int_t)r->plan.tail_tokens);
+	json_t *o = json_pack("{s:s, s:f, s:s, s:I}", "quality_source",
+	                      rv_quality_source_name(r->source), "rated", r->quality, "kv_policy",
+	                      r->plan.kv_policy, "tail_tokens", (json_int_t)r->plan.tail_tokens);
 	if (isfinite(r->likelihood))
 		json_object_set_new(o, "likelihood", json_real(r->likelihood));
 	if (r->number && rv_trajectory_ring_read(s->ring, r->number, &served, buffer) == RV_OK) {

@@ -34,7 +34,7 @@ static rv_status push_served(recalling *c, const rv_db_row *row, const json_t *m
 	const json_t *likelihood = json_object_get(metadata, "likelihood");
 	const double rated = json_number_value(json_object_get(metadata, "rated"));
 	const int is_rated = json_is_number(json_object_get(metadata, "rated")) && rv_quality_ok(rated);
-	const rv_quality_source known = rv_quality_by_name(source);
+	const rv_quality_source known = rv_quality_source_by_name(source);
 	rv_served served = {.time_ms = rv_row_int(row, 3),
 	                    .quality = is_rated ? rated : rv_row_real(row, 4),
 	                    .source = known < RV_QUALITY_COUNT ? known : RV_QUALITY_NONE,

@@ -21,17 +21,17 @@
 	X(HOT, "hot")   /* in the context's cache; location: the sequence */                           \
 	X(WARM, "warm") /* in the prefix cache */                                                      \
 	X(COLD, "cold") /* in a file (kv_spill.h); location: its path */
-typedef enum rv_kv_place {
+typedef enum rv_session_tier {
 #define RV_KV_PLACE_ENUM(name, text) RV_KV_##name,
 	RV_KV_PLACE_TABLE(RV_KV_PLACE_ENUM)
 #undef RV_KV_PLACE_ENUM
 	        RV_KV_PLACE_COUNT
-} rv_kv_place;
-const char *rv_kv_place_name(rv_kv_place place);
-rv_kv_place rv_kv_place_by_name(const char *name); /* ..._COUNT when unknown */
+} rv_session_tier;
+const char *rv_session_tier_name(rv_session_tier place);
+rv_session_tier rv_session_tier_by_name(const char *name); /* ..._COUNT when unknown */
 
 typedef struct rv_kv_cache_ref {
-	rv_kv_place tier;
+	rv_session_tier tier;
 	const char *location; /* NULL: there is none, the other fields mean nothing */
 	int64_t cached_tokens;
 	const char *quantization; /* cache type or policy: "f16", "two-tier" */

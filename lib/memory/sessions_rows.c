@@ -12,15 +12,15 @@
 static const char *const places[] = {RV_KV_PLACE_TABLE(RV_NAME)};
 #undef RV_NAME
 
-const char *rv_kv_place_name(rv_kv_place place) {
+const char *rv_session_tier_name(rv_session_tier place) {
 	return places[place];
 }
 
-rv_kv_place rv_kv_place_by_name(const char *name) {
+rv_session_tier rv_session_tier_by_name(const char *name) {
 	int i = 0;
 	while (i < RV_KV_PLACE_COUNT && (name == NULL || strcmp(places[i], name) != 0))
 		i++;
-	return (rv_kv_place)i;
+	return (rv_session_tier)i;
 }
 
 /* ---- rules ---- */
@@ -207,7 +207,7 @@ static rv_status read_fields(reading *r, const rv_db_row *row, rv_session *s, ch
 	}
 	s->session_id = rv_row_text(row, AT(ID));
 	s->user_id = rv_row_text(row, AT(USER));
-	s->kv_cache_ref = (rv_kv_cache_ref){.tier = rv_kv_place_by_name(rv_row_text(row, AT(TIER))),
+	s->kv_cache_ref = (rv_kv_cache_ref){.tier = rv_session_tier_by_name(rv_row_text(row, AT(TIER))),
 	                                    .location = rv_row_text(row, AT(LOCATION)),
 	                                    .cached_tokens = rv_row_int(row, AT(TOKENS)),
 	                                    .quantization = rv_row_text(row, AT(QUANTIZATION)),

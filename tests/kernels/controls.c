@@ -203,8 +203,7 @@ static void rows_mixed_up(float *o, float *max, float *sum, const float *q, cons
 	for (int64_t j = 0; j < n; j++) {
 		other[j] = values[j ? j : n - 1];
 	}
-	rv_attn_rows_ref(o, max, sum, q, keys, other, next_keys, next_values, n_keys, n_q,
-	                 head_dim);
+	rv_attn_rows_ref(o, max, sum, q, keys, other, next_keys, next_values, n_keys, n_q, head_dim);
 }
 /* The right side merged as if it were the left: the same value, rounded otherwise. */
 static void merge_other_way(float *o, float *max, float *sum, const float *o2, const float *max2,

@@ -248,7 +248,8 @@ static void test_bad(void **state) {
 	expect(rv_adapter_manager_add(k.m, "a0", file_of(&k, 1, path)), RV_ERR_INVALID, "'a0' already");
 	expect(rv_adapter_manager_add(k.m, "../x", path), RV_ERR_INVALID, "no name");
 	expect(rv_adapter_manager_add(k.m, "", path), RV_ERR_INVALID, "no name");
-	expect(rv_adapter_manager_add(k.m, "b", "/nowhere/b.gguf"), RV_ERR_NOT_FOUND, "/nowhere/b.gguf");
+	expect(rv_adapter_manager_add(k.m, "b", "/nowhere/b.gguf"), RV_ERR_NOT_FOUND,
+	       "/nowhere/b.gguf");
 	/* changed since it was added: cold and warm, damaged or merely another */
 	damage(file_of(&k, 0, path), 100000);
 	expect(rv_adapter_manager_acquire(k.m, "a0", &ad), RV_ERR_MISMATCH, "file-0.gguf");
