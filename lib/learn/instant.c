@@ -44,8 +44,8 @@ const char *rv_instant_outcome_text(rv_instant_outcome outcome) {
 	        [RV_INSTANT_BELOW] = "quality below the threshold",
 	        [RV_INSTANT_NOTHING] = "nothing was captured",
 	        [RV_INSTANT_NO_GRADIENT] =
-	                "n/a: no hooked projection ends in the residual stream; the background loop's "
-	                "back-propagation alone learns it",
+	                ("n/a: no hooked projection ends in the residual stream; the background "
+	                 "loop's back-propagation alone learns it"),
 	        [RV_INSTANT_NOT_FINITE] = "rolled back: not a finite number",
 	        [RV_INSTANT_EXPLODED] = "rolled back: the change would outgrow the state",
 	};

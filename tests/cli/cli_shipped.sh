@@ -49,8 +49,8 @@ report 'as JSON too' $?
 accepted 'eval takes the variant' routing eval routing --variant agent --limit 3
 accepted 'bench measures nano' qwen2 bench -p 8 -n 4 -r 1
 refused 'no such adapter' 1 'nothing.gguf' run --lora "$dir/nothing.gguf" -p Once
-refused 'an empty name' 1 '--lora' run --lora '' -p Once
-refused 'a scale that is no number' 1 '--lora' run --lora "$coder:much" -p Once
+refused 'an empty name' 1 'the name is empty' run --lora '' -p Once
+refused 'a scale that is no number' 1 "'much' is not a number" run --lora "$coder:much" -p Once
 refused 'a model is no adapter' 1 'no adapter' run --lora "$nano" -p Once
 refused "an adapter of nano's shape" 1 'has shape' run -m "$shipped/pico.gguf" --lora "$coder" -p Once
 refused 'too many' 1 'at most 8' run --lora "$coder" --lora "$coder" --lora "$coder" --lora "$coder" \
