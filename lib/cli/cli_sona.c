@@ -257,7 +257,7 @@ static rv_status rate(rv_cli_sona *s, const char *text, size_t len) {
 rv_status rv_cli_sona_line(rv_cli_sona *s, const char *line, size_t len, int *taken) {
 	size_t n;
 	const char *rest;
-	rv_status status;
+	rv_status status = RV_OK;
 	*taken = 0;
 	if (!s->sona || len == 0 || line[0] != '/')
 		return RV_OK;
