@@ -279,8 +279,10 @@ static int goes_on(const char *dir, rv_sona_loop loop, char why[512]) {
 		if (report.parts[i].outcome == RV_PART_FAILED)
 			PROBLEM("the next pass, %s: %.300s", rv_sona_part_name(loop, i),
 			        report.parts[i].text);
-	if (!read_content(dir, &then, why))
+	if (!read_content(dir, &then, why)) {
+		free_content(&then);
 		return 0;
+	}
 	int same = strcmp(then.patterns, after.patterns) == 0;
 	int64_t archived = then.n_archived;
 	free_content(&then);
@@ -295,7 +297,9 @@ static int goes_on(const char *dir, rv_sona_loop loop, char why[512]) {
 /* The folder a killed pass left: the state before or after, whole. */
 static int is_whole(const char *dir, char why[512]) {
 	content now;
-	if (!read_content(dir, &now, why))
+	const int can_be_read = read_content(dir, &now, why);
+	free_content(&now); /* its figures stay */
+	if (!can_be_read)
 		return 0;
 	int is_before = strcmp(now.base, before.base) == 0;
 	int is_after = strcmp(now.base, after.base) == 0;
@@ -304,7 +308,6 @@ static int is_whole(const char *dir, char why[512]) {
 	if (is_after && !is_before && now.generation == before.generation)
 		PROBLEM("the new BaseLoRA in generation %lld, which is the old one",
 		        (long long)now.generation);
-	free_content(&now);
 	return 1;
 }
 
