@@ -298,7 +298,7 @@ static int goes_on(const char *dir, rv_sona_loop loop, char why[512]) {
 static int is_whole(const char *dir, char why[512]) {
 	content now;
 	const int can_be_read = read_content(dir, &now, why);
-	free_content(&now); /* its figures stay */
+	rv_free(now.patterns); /* the figures alone are compared */
 	if (!can_be_read)
 		return 0;
 	int is_before = strcmp(now.base, before.base) == 0;
