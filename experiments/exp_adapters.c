@@ -188,7 +188,7 @@ typedef struct scale {
 } scale;
 static const scale scales[RV_PROFILE_COUNT] = {
         [RV_PROFILE_SMOKE] = {64, 2, 200, 12, 6, 8, 0.03},
-        [RV_PROFILE_QUICK] = {64, 4, 600, 24, 16, 60, 0.1},
+        [RV_PROFILE_QUICK] = {64, 4, 300, 16, 16, 60, 0.1},
         [RV_PROFILE_FULL] = {64, 32, 4000, 200, 16, 0, 2},
 };
 #define SITE RV_SITE_PROJ_QKVO
@@ -474,7 +474,7 @@ static const rv_experiment adapters = {
         RV_EXPERIMENT_FACTS,
         .budget_s = {8, 30, 3600},
         .min_n = 10,
-        .max_n = {10, 12, 30},
+        .max_n = {10, 10, 30},
         .has_point = has_point,
         .not_run = not_run,
 };

@@ -38,8 +38,9 @@ static scratch cut(const rv_local_objective *o, void *memory, int64_t n_top, int
 }
 
 size_t rv_local_scratch_bytes(const rv_local_objective *o, int64_t n_top, int64_t n_states) {
-	const scratch s = cut(o, NULL, n_top, n_states);
-	return (size_t)((char *)(s.factors + padded(n_states * n_top)) - (char *)s.rows);
+	return (padded(n_top * o->n_embd) + padded(n_states * o->n_embd) +
+	        2 * padded(n_states * n_top)) *
+	       sizeof(float);
 }
 
 /* ---- the objective ---- */

@@ -10,7 +10,7 @@ pool_row(v) = part('pool', strcol('case') eq 'ample' ? 1 : strcol('case') eq 'ha
 do for [form in 'svg png'] {
 	eval form eq 'svg' ? svg_terminal(1080, 860) : png_terminal(1080, 860)
 	set output out.'.'.form
-	set multiplot layout 2,2 margins 0.085,0.975,0.13,0.94 spacing 0.11,0.14
+	set multiplot layout 2,2 margins 0.1,0.975,0.13,0.94 spacing 0.11,0.14
 	set label 1 footer at screen 0.5,0.02 center textcolor rgb soft font font.','.(form eq 'svg' ? '10' : '14')
 	small = font.','.(form eq 'svg' ? '10' : '14')
 	set offsets graph 0.12, graph 0.28, graph 0.1, graph 0.1

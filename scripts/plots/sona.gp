@@ -22,9 +22,9 @@ do for [form in 'svg png'] {
 	eval form eq 'svg' ? svg_terminal(1180, 980) : png_terminal(1180, 980)
 	set output out.'.'.form
 	small = font.','.(form eq 'svg' ? '10' : '14')
-	set multiplot layout 2,2 margins 0.07,0.95,0.17,0.95 spacing 0.15,0.2
+	set multiplot layout 2,2 margins 0.1,0.93,0.17,0.93 spacing 0.17,0.24
 	set label 1 footer at screen 0.5,0.012 center textcolor rgb soft font small
-	set key bottom right Left reverse box lc rgb rule opaque samplen 1.5 spacing 1.1 width 1 height 0.4 font small
+	set key bottom right Left reverse nobox samplen 1.5 spacing 1.1 font small
 
 	# every curve a weight of replay, its points are lambdas
 	set title 'Gain and forgetting: LoRA by lambda and replay, and what serves'
@@ -49,6 +49,7 @@ do for [form in 'svg png'] {
 	unset label 9
 
 	set title 'Held-out requests right, over the stream'
+	set key top right
 	set xlabel 'quarters of the stream' textcolor rgb ink
 	set ylabel '%' textcolor rgb ink
 	set xrange [-0.2:4.2]
@@ -72,7 +73,7 @@ do for [form in 'svg png'] {
 	set y2tics textcolor rgb ink
 	set border 11
 	set xtics rotate by -45 left font small
-	set key top right
+	set key center right
 	set style fill solid 0.6 noborder
 	set boxwidth 0.35
 	set xrange [-0.7:(n_loops < 1 ? 1 : n_loops) - 0.3]
@@ -89,6 +90,8 @@ do for [form in 'svg png'] {
 	set border 3
 
 	set title 'What hooks and MicroLoRA cost a token'
+	set key top right
+	set offsets 0, 0, graph 0.25, 0
 	set ylabel '% of decode time' textcolor rgb ink
 	set xrange [-0.7:(n_hooks < 1 ? 1 : n_hooks) - 0.3]
 	if (n_hooks < 1) {
