@@ -452,6 +452,11 @@ static const char *not_run(const rv_experiment *exp, const rv_run_config *config
 	return kind_of[point->values[PART]] == MERGE ? rv_variant_na(config, RV_VARIANT_CODER) : NULL;
 }
 
+static int is_exact(const rv_experiment *exp, const rv_point *point) {
+	(void)exp;
+	return kind_of[point->values[PART]] == MERGE;
+}
+
 static const rv_experiment adapters = {
         .id = "T20",
         .name = "t20_adapters",
@@ -477,5 +482,6 @@ static const rv_experiment adapters = {
         .max_n = {10, 10, 30},
         .has_point = has_point,
         .not_run = not_run,
+        .is_exact = is_exact,
 };
 RV_EXPERIMENT_MAIN(adapters)

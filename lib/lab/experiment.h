@@ -135,7 +135,9 @@ struct rv_experiment {
 	int n_facts;
 	double budget_s[RV_PROFILE_COUNT]; /* wall-clock of the whole program, set-up included */
 	int min_n;                         /* fewest repetitions that give an interval */
-	int max_n[RV_PROFILE_COUNT];       /* repetitions aimed at while the budget lasts */
+	/* Has the point exact metrics alone? Then one repetition is enough. NULL: none. */
+	int (*is_exact)(const rv_experiment *exp, const rv_point *point);
+	int max_n[RV_PROFILE_COUNT]; /* repetitions aimed at while the budget lasts */
 	/* "format=F16": every point is compared with the one that has these values, its others being
 	 * the same. NULL: no comparison. */
 	const char *baseline;

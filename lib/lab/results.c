@@ -220,7 +220,7 @@ rv_status rv_results_finish(rv_results *r, uint64_t seed, const char *missing) {
 			snprintf(res->reason, sizeof res->reason, "%s", res->cannot_run);
 			continue;
 		}
-		if (res->n_done >= r->exp->min_n && !res->failing)
+		if (res->n_done >= rv_point_min_n(r->exp, &r->points[p]) && !res->failing)
 			continue;
 		if (res->n_failures > 0) {
 			res->status = RV_POINT_FAILED;
@@ -228,7 +228,7 @@ rv_status rv_results_finish(rv_results *r, uint64_t seed, const char *missing) {
 		} else {
 			res->status = RV_POINT_NOT_RUN;
 			snprintf(res->reason, sizeof res->reason, "%s, %d of %d repetitions", missing,
-			         res->n_done, r->exp->min_n);
+			         res->n_done, rv_point_min_n(r->exp, &r->points[p]));
 		}
 	}
 	return RV_OK;
@@ -276,6 +276,10 @@ static int label_matches(const char *label, const char *wanted) {
 
 int rv_results_find_point(const rv_results *r, const char *label) {
 	return rv_points_find(r->points, r->n_points, label);
+}
+
+int rv_point_min_n(const rv_experiment *exp, const rv_point *point) {
+	return exp->is_exact != NULL && exp->is_exact(exp, point) ? 1 : exp->min_n;
 }
 
 int rv_points_find(const rv_point *points, int n_points, const char *label) {

@@ -78,6 +78,8 @@ rv_measured rv_results_measured(const rv_results *r, int point, int metric);
 /* Point of a documented row ("format=Q4_K_M"): its index, -1 when none matches, RV_SEVERAL_POINTS when
  * the row names too little. Metric of that name, or -1. */
 #define RV_SEVERAL_POINTS (-2)
+/* Fewest repetitions of a point. */
+int rv_point_min_n(const rv_experiment *exp, const rv_point *point);
 int rv_points_find(const rv_point *points, int n_points, const char *label);
 int rv_results_find_point(const rv_results *r, const char *label);
 int rv_results_find_metric(const rv_experiment *exp, const char *name);

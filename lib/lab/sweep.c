@@ -146,10 +146,14 @@ static void report(const group *g, const char *label) {
 	s->progress(s->user, &(rv_sweep_progress){g->done, g->total, elapsed_s(s), left, label});
 }
 
+static int fewest(const rv_sweep *s, int point) {
+	return rv_point_min_n(s->exp, &s->results->points[point]);
+}
+
 /* Repetitions until a member has the minimum n. */
 static int more_of(const group *g, int member) {
 	const rv_sweep *s = g->sweep;
-	int more = s->exp->min_n - s->results->results[g->members[member]].n_done;
+	int more = fewest(s, g->members[member]) - s->results->results[g->members[member]].n_done;
 	return more > 0 && wanted(s, g->members[member], g->failures_before[member]) > 0 ? more : 0;
 }
 
@@ -199,7 +203,7 @@ static int rests(const group *g, int member, double need) {
 	const rv_point_result *r = &s->results->results[g->members[member]];
 	if (g->dropped[member])
 		return 1;
-	if (r->n_done > 0 && r->n_done < s->exp->min_n)
+	if (r->n_done > 0 && r->n_done < fewest(s, g->members[member]))
 		return 0;
 	return left_s(s) <= (r->n_done == 0 ? 0 : need + later_s(g) + r->cost_s);
 }
@@ -226,7 +230,7 @@ static rv_status rounds(group *g) {
 			RV_TRY(measure(g, point));
 			if (!rv_child_alive(g->child))
 				return RV_OK;
-			g->extra_s += n_done >= s->exp->min_n ? r->cost_s : 0;
+			g->extra_s += n_done >= fewest(s, point) ? r->cost_s : 0;
 			g->done++;
 			active++;
 		}
@@ -291,7 +295,7 @@ static int same_fixture(const rv_experiment *exp, const rv_point *a, const rv_po
 static int n_short(const rv_sweep *s, int first) {
 	int n = 0;
 	for (int p = first; p < s->results->n_points; p++)
-		n += wanted(s, p, RV_MAX_FAILURES) > 0 && s->results->results[p].n_done < s->exp->min_n;
+		n += wanted(s, p, RV_MAX_FAILURES) > 0 && s->results->results[p].n_done < fewest(s, p);
 	return n;
 }
 
